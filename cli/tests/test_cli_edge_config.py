@@ -13,7 +13,7 @@ from trunkline_cli.edge import bootstrap, commands, layout, routes
 from trunkline_cli.edge.listeners import LOGGED
 from trunkline_cli.screen import Misuse
 from trunkline_runtime.identity import access
-from trunkline_runtime.limits import COUNTED_ROUTES
+from trunkline_runtime.identity.access.rules import COUNTED_ROUTES
 
 from tests.envoys import needed
 

@@ -11,8 +11,8 @@ import pytest
 import trunkline
 from google.longrunning import operations_pb2
 from google.protobuf import descriptor, descriptor_pool
+from trunkline_gateway.api.app import public_bindings
 from trunkline_gateway.api.media.app import SERVED
-from trunkline_gateway.api.transcode.app import public_bindings
 from trunkline_runtime.identity.access import (
     ANY_SERVICE,
     GATEWAY,

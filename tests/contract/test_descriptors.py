@@ -11,8 +11,8 @@ import pytest
 from buf.validate import validate_pb2
 from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, MethodDescriptor
+from trunkline_gateway.api.app import PACKAGES, public_bindings
 from trunkline_gateway.api.media.app import SERVED
-from trunkline_gateway.api.transcode.app import PACKAGES, public_bindings
 from trunkline_gateway.api.transcode.bindings import Binding, bindings_of, router_of, services_of
 from trunkline_runtime.api.sentences import pattern_sentence
 from trunkline_runtime.identity import access

@@ -21,7 +21,7 @@ DOCUMENTS = [
 _NAMED = re.compile(r"(?<![\w./-])(trunkline_[a-z0-9_]+)(\{[^}]*\})?(?![\w./-])")
 _LABEL = re.compile(r"([a-z_]+)(?:=~?\"([^\"]*)\")?")
 # Names that are no metrics: packages, and databases.
-_PACKAGES = re.compile(r"trunkline_(gateway|tenant|audio|ai|runtime|store|jobs|work|cli)")
+_PACKAGES = re.compile(r"trunkline_(gateway|tenant|audio|ai|runtime|store|words|jobs|work|cli)")
 
 
 @cache

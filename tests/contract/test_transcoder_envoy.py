@@ -19,7 +19,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from google.protobuf import descriptor_pb2, descriptor_pool
-from trunkline_gateway.api.transcode.app import PACKAGES
+from trunkline_gateway.api.app import PACKAGES
 from trunkline_gateway.api.transcode.bindings import Binding, bindings_of, services_of
 from trunkline_gateway.api.transcode.template import REST
 from trunkline_runtime.errors import Unavailable

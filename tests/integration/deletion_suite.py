@@ -33,14 +33,14 @@ from trunkline_ai.schema import metadata as ai_metadata
 from trunkline_audio.admin_service import AdminServicer as AudioAdmin
 from trunkline_audio.media.blobs.local import LocalBlobs
 from trunkline_audio.recordings.rows import Recording, Recordings
+from trunkline_audio.recordings.uploads.rows import Uploads
 from trunkline_audio.schema import metadata as audio_metadata
 from trunkline_audio.transcripts.rows import Transcript, Transcripts
-from trunkline_audio.uploads.rows import Uploads
 from trunkline_gateway import schema
 from trunkline_gateway.events.tenant_deletion import PURGE, Deletions
-from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.sources import source_of
 from trunkline_gateway.providers.base import Delivery
+from trunkline_gateway.receipts import UNVERIFIED
 from trunkline_jobs import TaskKind, TaskRunner, Tasks
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.rpc.channels import Channels
@@ -224,7 +224,7 @@ class Suite:
         await world.finish(done, f"tenants/{tenant}/calls/c1")
         await world.bury(dead)
         await world.replay_all(f"tenants/{tenant}")
-        forged = {"verdict": verdicts.UNVERIFIED, "tenant": "", "source": source_id}
+        forged = {"verdict": UNVERIFIED, "tenant": "", "source": source_id}
         await world.receipt(b"{}", **forged)
         await world.admit()
         world.rejections.keep(source_of(known), "post_call", Delivery(b"{}", {}, "https://x/", NOW), "wrong")

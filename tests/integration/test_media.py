@@ -24,9 +24,9 @@ from trunkline_audio.engines.base import SpeechCapabilities
 from trunkline_audio.recordings.plans import TenantPlan
 from trunkline_audio.schema import metadata
 from trunkline_cli.suite.web import trusted
+from trunkline_gateway.api.credentials import Shown
 from trunkline_gateway.api.media.app import media_api
 from trunkline_gateway.api.media.ranges import Unsatisfiable, asked_range, sent_part
-from trunkline_gateway.api.transcode.credentials import Shown
 from trunkline_gateway.edge.limits import EdgeLimits
 from trunkline_runtime.errors import Unauthenticated
 from trunkline_runtime.identity.access import TABLE

@@ -20,10 +20,10 @@ from trunkline.tenant.v1 import (
 from trunkline_audio.recordings import rows as audio_rows
 from trunkline_gateway import schema
 from trunkline_gateway.events.tenant_deletion import LEFT, PURGE
-from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.sources import source_of
 from trunkline_gateway.intake.admission import ADMITTED
 from trunkline_gateway.providers.base import Delivery
+from trunkline_gateway.receipts import UNVERIFIED
 from trunkline_jobs import Tasks
 from trunkline_runtime.errors import NotFound, from_rpc_error
 
@@ -81,7 +81,7 @@ async def test_what_comes_late_is_dropped_and_counted(suite):
     await world.receipt(
         gateway_world.body_of(1001), **mine
     )  # from a gateway whose watch was cut off, or the spool
-    await world.receipt(b"{}", verdict=verdicts.UNVERIFIED, tenant="", source=source_id)
+    await world.receipt(b"{}", verdict=UNVERIFIED, tenant="", source=source_id)
     await world.admit()
     assert ADMITTED.labels("tenant_deleted")._value.get() - before == 3
     known = source_of(world.feed.sources[source_id])

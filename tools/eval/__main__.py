@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from trunkline_ai.config import LOCAL
+from trunkline_ai.routing.settings import LOCAL
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.engines.base import EngineError
 

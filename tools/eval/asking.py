@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from trunkline_ai.config import SERVICE, load_config
+from trunkline_ai.config import load_config
 from trunkline_ai.engines.base import AnalysisResult, Context, LanguageEngine
-from trunkline_ai.engines.loader import load_engines
 from trunkline_ai.engines.local.engine import LocalEngine
+from trunkline_ai.names import SERVICE
+from trunkline_ai.routing.loader import load_engines
 from trunkline_runtime.config import env_name
 from trunkline_runtime.engines.base import EngineError, EngineUsage
 from trunkline_runtime.identity import keys

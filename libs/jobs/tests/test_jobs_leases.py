@@ -8,8 +8,7 @@ import sqlalchemy as sa
 from trunkline_jobs import JobState, LeaseLost, NewJob, Ran, create_v1, create_v2, create_v3, jobs_table
 from trunkline_jobs.rows import HISTORY_KEPT
 from trunkline_store import Database, StoreError
-from trunkline_store.declare import undeclared
-from trunkline_store.migrations import differences
+from trunkline_store.testing.schema import differences, undeclared
 
 V1 = "b984b6d5862c82e134fc0b25ef91293113b725c116fc2142f7e3d7de9c3e5e41"
 

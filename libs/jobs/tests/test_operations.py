@@ -8,7 +8,13 @@ import sqlalchemy as sa
 from google.rpc import error_details_pb2
 from trunkline.audio.v1 import transcription_service_pb2 as pb
 from trunkline_jobs import Queue, jobs_table
-from trunkline_jobs.operations import Kind, OperationRunner, Operations, OperationState, operations_table
+from trunkline_jobs.operations import (
+    OperationKind,
+    OperationRunner,
+    Operations,
+    OperationState,
+    operations_table,
+)
 from trunkline_runtime.api import paging
 from trunkline_runtime.errors import (
     Aborted,
@@ -82,7 +88,7 @@ class Worker:
         self.stopped = 0
         self.runner = OperationRunner(
             operations,
-            [Kind(KIND, pb.TranscribeRecordingRequest, self.work, **more)],
+            [OperationKind(KIND, pb.TranscribeRecordingRequest, self.work, **more)],
             slots=4,
             lease_seconds=LEASE,
             pace=Pace(intervals={"operations.look": 0.02}),
@@ -490,7 +496,9 @@ async def test_a_work_says_how_far_it_is(operations):
 
     worker = Worker(operations)
     worker.work = work
-    worker.runner = OperationRunner(operations, [Kind(KIND, pb.TranscribeRecordingRequest, work)], slots=1)
+    worker.runner = OperationRunner(
+        operations, [OperationKind(KIND, pb.TranscribeRecordingRequest, work)], slots=1
+    )
     async with worker:
         await said.wait()
         assert metadata_of(await operations.get("acme", made.operation_id)).recording.endswith("/half")

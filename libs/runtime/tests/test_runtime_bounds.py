@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from trunkline.tenant.v1 import call_pb2, call_service_pb2
 from trunkline_runtime.errors import from_rpc_error
 from trunkline_runtime.identity import access
-from trunkline_runtime.limits import MOST_MESSAGE_BYTES, MOST_REQUEST_BYTES
+from trunkline_runtime.identity.access.rules import MOST_MESSAGE_BYTES, MOST_REQUEST_BYTES
 
 SERVICE = "trunkline.test.v1.EchoService"
 ANY = [("grpc.max_send_message_length", -1)]

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 from trunkline_runtime.config import ConfigError
+from trunkline_runtime.engines.account import usage_message
 from trunkline_runtime.engines.base import EngineUsage, attended
 from trunkline_runtime.engines.loader import load_engine
-from trunkline_runtime.engines.messages import usage_message
 from trunkline_runtime.rpc.health import Health
 
 

@@ -76,3 +76,10 @@ async def test_a_loop_that_never_gives_up_comes_at_growing_intervals_until_it_we
     pauses.reset()
     await pauses.rest(sleep)
     assert slept[-1] == 1.0
+
+
+async def test_a_policy_may_read_the_least_pause_elsewhere_and_try_as_often_as_there_is_time() -> None:
+    flaky = Flaky(*[ConnectionError(str(seconds)) for seconds in (5, 6, 7, 8, 9)])
+    policy = RetryPolicy(None, 0.01, 0.01, pause_of=lambda error: float(str(error)))
+    assert await retrying(policy, sleep=flaky.sleep)(flaky, "x") == "x"
+    assert flaky.slept == [5.0, 6.0, 7.0, 8.0, 9.0]

@@ -11,6 +11,7 @@ from trunkline_runtime.errors import TrunklineError
 
 if TYPE_CHECKING:
     from tenacity import AsyncRetrying, RetryCallState
+    from tenacity.stop import stop_base
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -22,15 +23,25 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, TimeoutError | ConnectionError)
 
 
+def asked_pause(error: BaseException) -> float:
+    """Return the seconds that an error of ours asks to wait, such as a server's RetryInfo; 0 if it doesn't."""
+    return getattr(error, "retry_after", None) or 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long to try. Pauses double from `first_seconds` to `most_seconds`, with full jitter."""
+    """How long to try. Pauses double from `first_seconds` to `most_seconds`, with full jitter.
 
-    attempts: int = 4
+    `pause_of` tells the least pause after an error, in seconds.
+    """
+
+    attempts: int | None = 4
+    """None: as many as there is time for."""
     first_seconds: float = 0.1
     most_seconds: float = 5.0
     total_seconds: float = 30.0
     retry_on: Callable[[BaseException], bool] = is_transient
+    pause_of: Callable[[BaseException], float] = asked_pause
 
 
 class Pauses:
@@ -63,8 +74,7 @@ class Pauses:
 def retrying(policy: RetryPolicy = RetryPolicy(), *, sleep: Sleep | None = None) -> AsyncRetrying:
     """Return what retries a coroutine function: `await retrying(policy)(fetch, url)`; raises the last error.
 
-    What an error's `retry_after` says, such as a server's RetryInfo, is the least pause; a pause that would end after
-    the policy's total is not begun.
+    A pause that would end after the policy's total is not begun.
     """
     import tenacity  # noqa: PLC0415 -- only where something is retried
 
@@ -72,11 +82,14 @@ def retrying(policy: RetryPolicy = RetryPolicy(), *, sleep: Sleep | None = None)
 
     def pause(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome is not None else None
-        return max(jitter(state), getattr(error, "retry_after", None) or 0.0)
+        return max(jitter(state), policy.pause_of(error) if error is not None else 0.0)
 
+    stop: stop_base = tenacity.stop_before_delay(policy.total_seconds)
+    if policy.attempts is not None:
+        stop |= tenacity.stop_after_attempt(policy.attempts)
     return tenacity.AsyncRetrying(
         retry=tenacity.retry_if_exception(policy.retry_on),
-        stop=tenacity.stop_after_attempt(policy.attempts) | tenacity.stop_before_delay(policy.total_seconds),
+        stop=stop,
         wait=pause,
         sleep=sleep or asyncio.sleep,
         reraise=True,

@@ -5,7 +5,8 @@ import sys
 import pytest
 import sqlalchemy as sa
 from trunkline_store import Database, SchemaMismatch, StoreError, Text
-from trunkline_store.migrations import current_revision, differences, head_revision
+from trunkline_store.migrations import current_revision, head_revision
+from trunkline_store.testing.schema import differences
 
 FIRST = """
 import sqlalchemy as sa

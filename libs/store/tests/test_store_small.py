@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 from trunkline_store import FakeClock, SystemClock, Text
-from trunkline_store.declare import index_options, table_options, undeclared
+from trunkline_store.declare import index_options, table_options
+from trunkline_store.testing.schema import undeclared
 
 
 def test_the_fake_clock_moves_only_when_told():

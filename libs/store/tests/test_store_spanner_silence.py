@@ -131,7 +131,7 @@ def test_silence_is_counted_from_the_oldest_question_that_no_answer_followed():
     from trunkline_store.spanner import deadline
 
     now = [100.0]
-    line = deadline.Line(lambda: now[0])
+    line = deadline.Reachability(lambda: now[0])
 
     def after(seconds):
         now[0] += seconds
@@ -151,10 +151,10 @@ def test_silence_is_counted_from_the_oldest_question_that_no_answer_followed():
 
 
 def test_a_pause_ends_when_the_line_is_cut():
-    from trunkline_store.spanner.deadline import Deadline, Line
+    from trunkline_store.spanner.deadline import Deadline, Reachability
     from trunkline_store.spanner.errors import OutOfTime
 
-    line = Line()
+    line = Reachability()
     threading.Timer(0.1, line.cut).start()
     began = time.monotonic()
     with pytest.raises(OutOfTime, match="is being closed"):

@@ -139,24 +139,3 @@ def options_of(item: sa.Table | sa.Index | sa.Column[Any]) -> dict[str, Any]:
     """Return what was declared for Spanner."""
     options: dict[str, Any] = item.info.get("spanner", {})
     return options
-
-
-def undeclared(metadata: sa.MetaData) -> list[str]:
-    """Return what the options of these tables name that is not there; [] when all is well."""
-    problems: list[str] = []
-    for table in metadata.tables.values():
-        options = options_of(table)
-        parent = options.get("interleave_in")
-        if parent is not None and parent not in metadata.tables:
-            problems.append(f"{table.name}: interleaved in {parent}, which is not a table")
-        for name in options.get("primary_key", ()):
-            if name not in table.columns:
-                problems.append(f"{table.name}: has {name} in its key, which is not a column")
-        column = options.get("row_deletion_policy", {}).get("column")
-        if column is not None and column not in table.columns:
-            problems.append(f"{table.name}: expires by {column}, which is not a column")
-        for index in table.indexes:
-            for name in options_of(index).get("storing", ()):
-                if name not in table.columns:
-                    problems.append(f"{index.name}: stores {name}, which is not a column")
-    return problems

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from trunkline_store.engines import module_of
-from trunkline_store.errors import SchemaMismatch, StoreError, StoreUnsupported
+from trunkline_store.errors import SchemaMismatch, StoreError
 from trunkline_store.types import on_spanner
 
 
@@ -83,20 +83,6 @@ def misfit(where: str, there: str | None, package: str, url: str = "URL") -> str
     if there is None or any(known.revision == there for known in _scripts(package).walk_revisions()):
         return f"{told}run python -m trunkline_store.migrate {url} {package}"
     return f"{told}a newer version wrote it; deploy that one"
-
-
-def differences(conn: Connection, metadata: sa.MetaData) -> list[Any]:
-    """Return how the database differs from the declared tables, as Alembic tells it: [] when it does not.
-
-    For each service's test that its migrations and its tables agree. On Spanner compare what
-    spanner.emulator.Emulator.schema_of() tells of a database that was migrated and of one that was created.
-    """
-    if on_spanner(conn.dialect):
-        raise StoreUnsupported("compare schemas on Spanner by their DDL: Emulator.schema_of")
-    from alembic.autogenerate import compare_metadata  # noqa: PLC0415
-    from alembic.runtime.migration import MigrationContext  # noqa: PLC0415
-
-    return list(compare_metadata(MigrationContext.configure(conn), metadata))
 
 
 def _scripts(package: str) -> Any:

@@ -15,11 +15,11 @@ from ai_vertex import vertex_engine, vertex_model
 from trunkline_ai.analyses.messages import message_of
 from trunkline_ai.engines.base import Context, Finish, Prompt, SpeakerRole, Transcript, Turn
 from trunkline_ai.engines.labels import Intent
-from trunkline_ai.engines.loader import local_engine
 from trunkline_ai.engines.prompted import PromptedEngine
-from trunkline_ai.prompts import analyse_call
-from trunkline_ai.prompts.schemas import TEXT, array, integer, problem_of, record
+from trunkline_ai.engines.prompts import analyse_call
+from trunkline_ai.engines.prompts.schemas import TEXT, array, integer, problem_of, record
 from trunkline_ai.redaction.engine import RedactedEngine
+from trunkline_ai.routing.loader import local_engine
 from trunkline_runtime.engines.base import EngineUsage
 
 from tests.standins.completing_ai import LeastEngine

@@ -27,10 +27,10 @@ from trunkline_ai.cache.tiers import AnswerCache
 from trunkline_ai.config import AiConfig
 from trunkline_ai.engines.base import Completion, Finish, LanguageCapabilities, SpeakerRole
 from trunkline_ai.engines.prompted import PromptedEngine
-from trunkline_ai.prompts import analyse_call
+from trunkline_ai.engines.prompts import analyse_call
 from trunkline_runtime.digests import letters
+from trunkline_runtime.engines.account import usage_message
 from trunkline_runtime.engines.base import EngineError, EngineUsage
-from trunkline_runtime.engines.messages import usage_message
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.testing import KEY_FOLDER
 

@@ -12,7 +12,7 @@ from trunkline_ai.config import AiConfig
 from trunkline_ai.engines.base import Prompt
 from trunkline_ai.engines.charged import ChargedModel
 from trunkline_ai.engines.openai.engine import OpenAiEngine
-from trunkline_ai.prompts.schemas import TEXT, record
+from trunkline_ai.engines.prompts.schemas import TEXT, record
 from trunkline_ai.schema import metadata
 from trunkline_runtime.engines.account import Account
 from trunkline_runtime.process.pace import Pace

@@ -3,9 +3,9 @@
 import pytest
 from ai_engines_conformance import CHECKS, ENROLLED, EXCLUSIONS, MODEL_CHECKS, MODELS
 from trunkline_ai.config import AiConfig
-from trunkline_ai.engines.loader import NAMED, load_engines
 from trunkline_ai.engines.local.engine import LocalEngine
 from trunkline_ai.engines.prompted import PromptedEngine
+from trunkline_ai.routing.loader import NAMED, load_engines
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.testing import KEY_FOLDER
 

@@ -10,7 +10,7 @@ from trunkline_ai.engines.base import Completion, Context, Finish, SpeakerRole, 
 from trunkline_ai.engines.labels import LeadLevel
 from trunkline_ai.engines.local.engine import LocalEngine
 from trunkline_ai.engines.prompted import PromptedEngine
-from trunkline_ai.prompts import analyse_call
+from trunkline_ai.engines.prompts import analyse_call
 
 from tests.standins.completing_ai import LeastEngine, least
 from tools.eval import transcript_of

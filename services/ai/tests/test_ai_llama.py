@@ -13,8 +13,8 @@ from ai_wire import nothing, wire
 from trunkline_ai.engines.base import Finish, Prompt
 from trunkline_ai.engines.openai.engine import OpenAiEngine
 from trunkline_ai.engines.openai.settings import OpenAiSettings
-from trunkline_ai.prompts import analyse_call
-from trunkline_ai.prompts.schemas import TEXT, integer, record
+from trunkline_ai.engines.prompts import analyse_call
+from trunkline_ai.engines.prompts.schemas import TEXT, integer, record
 from trunkline_runtime.engines.base import EngineError
 
 from tools.install import LLAMA

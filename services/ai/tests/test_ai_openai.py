@@ -9,11 +9,11 @@ from ai_engines_conformance import CALL, ask
 from ai_openai import PATH, Scripted, endpoint, events, refusal, settings
 from trunkline_ai.config import AiConfig
 from trunkline_ai.engines.base import Finish, Prompt
-from trunkline_ai.engines.loader import load_engines
 from trunkline_ai.engines.openai.engine import OpenAiEngine
 from trunkline_ai.engines.prompted import PromptedEngine
-from trunkline_ai.prompts import analyse_call
-from trunkline_ai.prompts.schemas import TEXT, array, record
+from trunkline_ai.engines.prompts import analyse_call
+from trunkline_ai.engines.prompts.schemas import TEXT, array, record
+from trunkline_ai.routing.loader import load_engines
 from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.testing import KEY_FOLDER
 

@@ -14,8 +14,8 @@ from trunkline_ai.analyses.dialogue import Dialogue, dialogue_of
 from trunkline_ai.engines.base import Prompt, Transcript
 from trunkline_ai.engines.local.engine import LocalEngine
 from trunkline_ai.engines.local.text import canonical
+from trunkline_ai.engines.prompts.fence import fenced
 from trunkline_ai.engines.quotes import Script, words_of
-from trunkline_ai.prompts.fence import fenced
 from trunkline_ai.redaction.engine import RedactedEngine
 from trunkline_ai.redaction.stored import redact_message
 from trunkline_ai.routing.router import Routed

@@ -11,10 +11,10 @@ from trunkline_ai.engines.base import AnalysisResult, Completion, Context, Finis
 from trunkline_ai.engines.findings import Findings, Outcome, Side, Verdict
 from trunkline_ai.engines.labels import EntityType, Intent, LeadLevel, Sentiment
 from trunkline_ai.engines.prompted import PromptedEngine
+from trunkline_ai.engines.prompts import analyse_call
+from trunkline_ai.engines.prompts.checks import Check
+from trunkline_ai.engines.prompts.findings import findings_of
 from trunkline_ai.engines.quotes import Script
-from trunkline_ai.prompts import analyse_call
-from trunkline_ai.prompts.checks import Check
-from trunkline_ai.prompts.findings import findings_of
 from trunkline_runtime.engines.base import EngineError, EngineUsage
 
 from tests.standins.completing_ai import LeastEngine, least

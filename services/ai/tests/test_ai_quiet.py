@@ -17,7 +17,7 @@ from trunkline.audio.v1 import transcript_pb2
 from trunkline.common.v1 import analysis_settings_pb2 as settings_pb2
 from trunkline_ai.app import build
 from trunkline_ai.config import AiConfig
-from trunkline_ai.prompts import analyse_call
+from trunkline_ai.engines.prompts import analyse_call
 from trunkline_ai.schema import metadata
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.observe import logs, tracing

@@ -14,13 +14,13 @@ from trunkline_ai.cache.tiers import AnswerCache
 from trunkline_ai.config import AiConfig
 from trunkline_ai.engines.base import Completion, Finish, Prompt, SpeakerRole, Transcript, Turn
 from trunkline_ai.engines.charged import ChargedModel
-from trunkline_ai.engines.loader import load_engines
 from trunkline_ai.engines.prompted import PromptedEngine
-from trunkline_ai.prompts.analyse_call import SCHEMA
-from trunkline_ai.prompts.fence import fenced
+from trunkline_ai.engines.prompts.analyse_call import SCHEMA
+from trunkline_ai.engines.prompts.fence import fenced
 from trunkline_ai.redaction.engine import RedactedEngine
 from trunkline_ai.redaction.stored import redact_message
 from trunkline_ai.routing.guards import GuardedModel
+from trunkline_ai.routing.loader import load_engines
 from trunkline_runtime.testing import KEY_FOLDER
 from trunkline_words.personal.policy import ALL, PiiKind
 

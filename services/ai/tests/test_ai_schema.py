@@ -2,8 +2,8 @@
 
 from trunkline_ai.schema import metadata
 from trunkline_store import Database
-from trunkline_store.declare import undeclared
-from trunkline_store.migrations import differences, head_revision
+from trunkline_store.migrations import head_revision
+from trunkline_store.testing.schema import differences, undeclared
 
 from tests.integration.spanner_emulator import made_by_revisions, spanner_url  # noqa: F401 - a fixture
 

@@ -10,10 +10,10 @@ from ai_vertex import Refused, Slow, Vertex, answer, blocked, chunk, counted, se
 from google.protobuf import json_format
 from trunkline_ai.config import load_config
 from trunkline_ai.engines.base import Finish, Prompt
-from trunkline_ai.engines.loader import load_engines
 from trunkline_ai.engines.prompted import PromptedEngine
+from trunkline_ai.engines.prompts.schemas import TEXT, array, integer, record
 from trunkline_ai.engines.vertex.engine import VertexEngine
-from trunkline_ai.prompts.schemas import TEXT, array, integer, record
+from trunkline_ai.routing.loader import load_engines
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.engines.base import EngineError
 from trunkline_runtime.testing import KEY_FOLDER

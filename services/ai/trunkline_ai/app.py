@@ -25,11 +25,12 @@ from trunkline_ai.analyses.analyser import Analyser, domain_error
 from trunkline_ai.analyses.rows import Analyses
 from trunkline_ai.analyses.service import AnalysisServicer, AskSettings
 from trunkline_ai.cache.tiers import SWEEP_SECONDS, AnswerCache
-from trunkline_ai.config import LOCAL, AiConfig
+from trunkline_ai.config import AiConfig
 from trunkline_ai.engines.base import LanguageEngine
-from trunkline_ai.engines.loader import load_engines, local_engine
 from trunkline_ai.retention import sweep
+from trunkline_ai.routing.loader import load_engines, local_engine
 from trunkline_ai.routing.router import Router
+from trunkline_ai.routing.settings import LOCAL
 from trunkline_ai.schema import charges, metadata
 
 _PAGE_BYTES = 4 * 1024 * 1024

@@ -5,6 +5,9 @@ from __future__ import annotations
 from trunkline_runtime.api import resources
 from trunkline_runtime.digests import digest, letters
 
+SERVICE = "ai"
+"""The service's own name, in the names of its settings too."""
+
 TENANT = "tenants/{tenant}"
 CALL = "tenants/{tenant}/calls/{call}"
 ANALYSIS = "tenants/{tenant}/analyses/{analysis}"

@@ -16,6 +16,7 @@ from trunkline_audio.engines.chain import EngineChain
 from trunkline_audio.media.blobs.base import BlobNotFound
 from trunkline_audio.media.blobs.local import LocalBlobs
 from trunkline_audio.recordings.rows import Recording, Recordings
+from trunkline_audio.recordings.uploads.rows import Upload, Uploads
 from trunkline_audio.retention import Sweeper, delete_recordings
 from trunkline_audio.schema import jobs, metadata, recordings
 from trunkline_audio.transcripts.checkpoints import Notebook, kept_after, values_of
@@ -24,7 +25,6 @@ from trunkline_audio.transcripts.results import Results
 from trunkline_audio.transcripts.rows import Transcript, Transcripts
 from trunkline_audio.transcripts.task import TranscriptionTask
 from trunkline_audio.transcripts.transcriber import Transcriber
-from trunkline_audio.uploads.rows import Upload, Uploads
 from trunkline_jobs import Queue
 from trunkline_runtime.api.paging import Place, encode
 from trunkline_runtime.engines.base import EngineError, EngineUsage

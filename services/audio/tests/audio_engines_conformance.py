@@ -21,9 +21,10 @@ from audio_google import GoogleSpeech
 from trunkline_audio.engines.google.batch import GoogleBatchEngine
 from trunkline_audio.engines.google.engine import GoogleEngine
 from trunkline_audio.engines.google.settings import GoogleSettings
+from trunkline_audio.engines.recording import RecordingFile
 from trunkline_audio.engines.whisper.engine import WhisperEngine
 from trunkline_audio.engines.whisper.settings import WhisperSettings
-from trunkline_audio.media.preparation import Preparer, RecordingFile
+from trunkline_audio.media.preparation import Preparer
 from trunkline_audio.models.errors import ModelError
 from trunkline_audio.models.lookup import default_folder, locate
 from trunkline_runtime.engines.base import EngineError

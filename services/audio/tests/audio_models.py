@@ -9,7 +9,7 @@ import runpy
 import zipfile
 from io import BytesIO
 
-from trunkline_audio.models.pins import PINS, File, Part, Pin, Wheel
+from trunkline_audio.models.pins import PINS, File, Pin, Wheel, WheelPart
 
 REVISION = "ffffffffffffffffffffffffffffffffffffffff"
 REPOSITORY = "Systran/faster-whisper-base"
@@ -66,8 +66,8 @@ ONE, TWO = (
 )
 PARTS = {
     "model.bin": (
-        Part(ONE, "small_one/data/model.bin.part1", HALF),
-        Part(TWO, "small_two/data/model.bin.part2", len(WEIGHTS) - HALF),
+        WheelPart(ONE, "small_one/data/model.bin.part1", HALF),
+        WheelPart(TWO, "small_two/data/model.bin.part2", len(WEIGHTS) - HALF),
     )
 }
 PIN = Pin(
@@ -75,7 +75,10 @@ PIN = Pin(
     REVISION,
     tuple(
         File(
-            name, len(data), sha256(data), PARTS.get(name, (Part(ONE, f"small_one/data/{name}", len(data)),))
+            name,
+            len(data),
+            sha256(data),
+            PARTS.get(name, (WheelPart(ONE, f"small_one/data/{name}", len(data)),)),
         )
         for name, data in FILES.items()
     ),

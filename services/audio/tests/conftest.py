@@ -39,7 +39,7 @@ async def preparer(tmp_path_factory):
 def recording(preparer, tmp_path):
     """Makes a recording of a tenant from samples at 16 kHz, a channel each."""
     import audio_sounds as sounds
-    from trunkline_audio.media.preparation import RecordingFile
+    from trunkline_audio.engines.recording import RecordingFile
 
     def make(*lanes, language="en-US", tenant="acme", phrases=()):
         path = tmp_path / "call.wav"

@@ -323,8 +323,9 @@ def test_a_check_tells_of_a_missing_bucket(server, monkeypatch):
 def test_the_service_loads_no_client_library_for_a_folder(tmp_path):
     code = (
         "import sys, trunkline_audio.media.blobs.loader as l;"
-        "from trunkline_audio.config import AudioConfig;"
-        "l.load_blobs(AudioConfig());"
+        "from pathlib import Path;"
+        "from trunkline_audio.media.blobs.settings import BlobSettings;"
+        "l.load_blobs(BlobSettings(), Path('blobs'), Path('scratch'));"
         "print([m for m in sys.modules if m.startswith('google.cloud.')])"
     )
     run = subprocess.run(

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 from test_audio_service import PARENT, TestEngine, failing, serving
 from trunkline.audio.v1 import transcription_service_pb2 as pb
-from trunkline_audio.engines.base import RecordingFault, SpeechCapabilities
+from trunkline_audio.engines.base import SpeechCapabilities
 from trunkline_audio.engines.chain import EngineChain
+from trunkline_audio.media.prepared import RecordingFault
 from trunkline_runtime.engines.base import NOT_READY, EngineError
 from trunkline_runtime.errors import InvalidArgument
 from trunkline_runtime.process.pace import Pace

@@ -1,18 +1,18 @@
 """Every speech engine keeps to one suite."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from audio_engines_conformance import CHECKS, ENROLLED, EXCLUSIONS, World
 from trunkline_audio.app import PREPARE
-from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.base import SpeechCapabilities
 from trunkline_audio.engines.loader import NAMED, load_engines
+from trunkline_audio.engines.settings import EngineSettings
 from trunkline_audio.media.preparation import PrepareLimits, Preparer
 from trunkline_audio.workers.pool import WorkerPool
 from trunkline_runtime.config import ConfigError
-from trunkline_runtime.testing import KEY_FOLDER
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -56,8 +56,10 @@ async def test_exclusions_name_what_is_there():
 
 
 async def test_an_engine_of_ones_own_is_found_by_module_and_factory():
-    config = AudioConfig(keys=KEY_FOLDER, engines=("tests.standins.submitting_audio:create",))
-    assert load_engines(config)["tests.standins.submitting_audio:create"].name == "submitting/standin"
+    settings = EngineSettings(engines=("tests.standins.submitting_audio:create",))
+    assert (
+        load_engines(settings, Path())["tests.standins.submitting_audio:create"].name == "submitting/standin"
+    )
 
 
 @pytest.mark.parametrize(("able", "missing"), [("submits", "submit, poll, cancel"), ("streams", "stream")])
@@ -65,4 +67,4 @@ async def test_an_engine_that_promises_what_it_has_not_is_refused(monkeypatch, a
     promised = SpeechCapabilities(**{able: True})
     monkeypatch.setattr("tests.standins.instant_audio.InstantEngine.capabilities", promised)
     with pytest.raises(ConfigError, match=f"says that it {able} and has no {missing}"):
-        load_engines(AudioConfig(keys=KEY_FOLDER, engines=("tests.standins.instant_audio:create",)))
+        load_engines(EngineSettings(engines=("tests.standins.instant_audio:create",)), Path())

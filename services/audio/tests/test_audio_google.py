@@ -14,11 +14,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from google.cloud import speech_v2
 from trunkline_audio.config import load_config
-from trunkline_audio.engines.base import Utterance
 from trunkline_audio.engines.google import answers, requests
 from trunkline_audio.engines.google.engine import LONGEST_SECONDS, GoogleEngine
 from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.windows import Window
+from trunkline_audio.media.prepared import Utterance
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.engines.base import NOT_READY, EngineError
 from trunkline_runtime.rpc.call import set_rpc

@@ -8,17 +8,16 @@ import grpc
 import numpy as np
 import pytest
 from audio_google import FileFailed, OperationFailed, Refused, answered, words
-from trunkline_audio.config import AudioConfig
 from trunkline_audio.engines.google.batch import TRIES, GoogleBatchEngine, file_seconds
 from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.loader import load_engines
+from trunkline_audio.engines.settings import EngineSettings
 from trunkline_audio.media.blobs.failures import REFUSED
 from trunkline_audio.media.blobs.failures import UNAVAILABLE as UNAVAILABLE_BUCKET
 from trunkline_audio.media.blobs.gcs import GcsBlobs
 from trunkline_audio.media.blobs.settings import BlobSettings
 from trunkline_runtime.engines.base import NOT_READY, EngineError
 from trunkline_runtime.errors import Unavailable
-from trunkline_runtime.testing import KEY_FOLDER
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -64,16 +63,14 @@ async def test_a_long_recording_is_one_file_a_channel_with_an_inline_answer(goog
     assert (heard.language, heard.lanes) == ("en-US", 2)
 
 
-async def test_what_is_long_is_submitted_and_what_is_short_is_not(google):
+async def test_what_is_long_is_submitted_and_what_is_short_is_not(google, tmp_path):
     async with engine(google) as made:
         assert made.capabilities.submits
         assert made.capabilities.longest_seconds == 60
-    config = AudioConfig(
-        keys=KEY_FOLDER, engines=("google",), google=GoogleSettings(project="p", bucket="gs://calls")
-    )
-    assert load_engines(config)["google"].capabilities.submits
-    config = AudioConfig(keys=KEY_FOLDER, engines=("google",), google=GoogleSettings(project="p"))
-    assert not load_engines(config)["google"].capabilities.submits
+    settings = EngineSettings(engines=("google",), google=GoogleSettings(project="p", bucket="gs://calls"))
+    assert load_engines(settings, tmp_path)["google"].capabilities.submits
+    settings = EngineSettings(engines=("google",), google=GoogleSettings(project="p"))
+    assert not load_engines(settings, tmp_path)["google"].capabilities.submits
 
 
 async def test_progress_is_told_in_seconds_of_speech(google, recording):

@@ -11,15 +11,15 @@ from google.cloud import speech_v2
 from google.rpc import status_pb2
 from hypothesis import given
 from hypothesis import strategies as st
-from trunkline_audio.engines.base import Utterance
 from trunkline_audio.engines.google import answers, requests
 from trunkline_audio.engines.google.engine import GoogleEngine
 from trunkline_audio.engines.google.failures import status_error
 from trunkline_audio.engines.google.models import google_language, traits_of
 from trunkline_audio.engines.google.quota import RequestQuota
-from trunkline_audio.engines.google.requests import Asked
+from trunkline_audio.engines.google.requests import RequestHints
 from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.windows import Window
+from trunkline_audio.media.prepared import Utterance
 from trunkline_runtime.engines.base import NOT_READY, EngineError
 from trunkline_runtime.engines.rates import BURST_SECONDS
 
@@ -33,7 +33,9 @@ def engine(google, **settings):
 
 
 def config(language="en-US", phrases=(), speakers=0, **settings):
-    return requests.recognition_config(GoogleSettings(**settings), Asked(language, tuple(phrases), speakers))
+    return requests.recognition_config(
+        GoogleSettings(**settings), RequestHints(language, tuple(phrases), speakers)
+    )
 
 
 async def test_a_model_is_asked_for_what_it_can():

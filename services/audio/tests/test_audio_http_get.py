@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from trunkline_audio.media.http_get import CannotConnect, NoAnswer, Peer, get, tls_context
+from trunkline_audio.media.http_get import CannotConnect, CheckedAddress, NoAnswer, get, tls_context
 
 NAME = "recordings.test"
 
@@ -37,7 +37,7 @@ async def saying(answer, tls=None):
 
 async def body(port, *, name=None, tls=None, headers=None, target="/a?b=%20"):
     answer = await get(
-        Peer("127.0.0.1", port, name),
+        CheckedAddress("127.0.0.1", port, name),
         target,
         headers or {},
         tls=tls or tls_context(),
@@ -147,7 +147,7 @@ async def test_chunks_of_one_byte_are_pieces_of_what_is_read():
     """Each piece costs the service as much as a large one, and a host may send half a billion of them."""
     told = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 10_000 + b"0\r\n\r\n"
     async with saying(told) as (port, _):
-        place = Peer("127.0.0.1", port, None)
+        place = CheckedAddress("127.0.0.1", port, None)
         answer = await get(place, "/", {}, tls=tls_context(), connect_seconds=2, read_seconds=2)
         try:
             pieces = [piece async for piece in answer.chunks()]

@@ -2,8 +2,16 @@
 
 import pytest
 from trunkline_audio.engines.whisper import languages
-from trunkline_audio.engines.whisper.languages import Verdict
-from trunkline_audio.engines.whisper.listener import CLEARER, CONFIDENT, RIVAL, Text, chosen, likelier, tried
+from trunkline_audio.engines.whisper.languages import HeardLanguage
+from trunkline_audio.engines.whisper.listener import (
+    CLEARER,
+    CONFIDENT,
+    RIVAL,
+    Wording,
+    chosen,
+    likelier,
+    tried,
+)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +79,7 @@ def test_a_window_is_written_once_where_one_language_stands_out(heard, language,
 
 
 def written(language, log_probability, no_speech=0.0, tokens=20, **more):
-    return Text(language, [1] * tokens, log_probability, no_speech, **more)
+    return Wording(language, [1] * tokens, log_probability, no_speech, **more)
 
 
 def test_the_text_that_the_model_believes_in_decides_between_two_languages():
@@ -123,21 +131,21 @@ def test_where_nothing_was_heard_no_language_is_likely():
 
 
 def test_a_language_that_was_asked_for_keeps_its_region_when_it_was_heard():
-    assert languages.verdict("en-US", [("en", 20.0, 0.9)]) == Verdict("en-US", 0.9)
-    assert languages.verdict("nb", [("no", 20.0, 0.9)]) == Verdict("nb", 0.9)
+    assert languages.verdict("en-US", [("en", 20.0, 0.9)]) == HeardLanguage("en-US", 0.9)
+    assert languages.verdict("nb", [("no", 20.0, 0.9)]) == HeardLanguage("nb", 0.9)
 
 
 def test_a_language_that_was_not_heard_is_told_as_overruled():
-    assert languages.verdict("en-US", [("es", 20.0, 0.9)]) == Verdict("es", 0.9, overruled="en-US")
+    assert languages.verdict("en-US", [("es", 20.0, 0.9)]) == HeardLanguage("es", 0.9, overruled="en-US")
 
 
 def test_without_a_hint_nothing_is_overruled():
-    assert languages.verdict("", [("es", 20.0, 0.9)]) == Verdict("es", 0.9)
+    assert languages.verdict("", [("es", 20.0, 0.9)]) == HeardLanguage("es", 0.9)
 
 
 def test_the_language_of_a_mixed_call_is_the_one_spoken_longest_and_its_certainty_counts_by_length():
     written = [("en", 12.0, 0.99), ("es", 20.0, 0.9), ("es", 5.0, 0.4)]
-    assert languages.verdict("", written) == Verdict("es", 0.8)
+    assert languages.verdict("", written) == HeardLanguage("es", 0.8)
 
 
 def test_the_models_own_names_do_not_leave_the_service():
@@ -145,4 +153,4 @@ def test_the_models_own_names_do_not_leave_the_service():
 
 
 def test_silence_stays_in_the_language_that_was_asked_for_and_says_nothing_of_it():
-    assert languages.verdict("fr-CA", []) == Verdict("fr-CA", 0.0)
+    assert languages.verdict("fr-CA", []) == HeardLanguage("fr-CA", 0.0)

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from trunkline_audio.media.preprocess import prepare
-from trunkline_audio.media.preprocess.crosstalk import without_leaks
 from trunkline_audio.media.preprocess.decode import FORMATS, decode
 from trunkline_audio.media.preprocess.speakers import voices
-from trunkline_audio.media.preprocess.timeline import RATE, Span, merged, padded
-from trunkline_audio.media.preprocess.vad import FRAME, VoiceActivity, split
+from trunkline_audio.media.preprocess.timeline import RATE, SampleRange, merged, padded
+from trunkline_audio.media.preprocess.vad import FRAME, VoiceActivity, split, without_leaks
 from trunkline_audio.workers.handlers import HandlerFailed
 
 
@@ -276,7 +275,7 @@ def test_leaked_speech_is_taken_away_and_double_talk_stays():
 
 
 spans = st.lists(st.tuples(st.integers(0, 1000), st.integers(1, 100)), max_size=12).map(
-    lambda items: merged([Span(start, start + length) for start, length in items])
+    lambda items: merged([SampleRange(start, start + length) for start, length in items])
 )
 
 
@@ -292,7 +291,7 @@ def test_padding_never_overlaps_nor_leaves_the_recording(kept, pad):
 @given(st.integers(1, 400_000), st.integers(FRAME * 4, 100_000), st.randoms())
 def test_a_split_span_covers_the_same_samples_in_parts_that_fit(length, longest, random):
     scores = np.array([random.random() for _ in range(length // FRAME + 2)], np.float32)
-    parts = split(Span(100, 100 + length), scores, longest)
+    parts = split(SampleRange(100, 100 + length), scores, longest)
     assert parts[0].start == 100
     assert parts[-1].end == 100 + length
     assert all(before.end == after.start for before, after in itertools.pairwise(parts))
@@ -302,7 +301,7 @@ def test_a_split_span_covers_the_same_samples_in_parts_that_fit(length, longest,
 def test_a_long_span_is_cut_at_its_pause():
     scores = np.full(2000, 0.9, np.float32)
     scores[620:626] = 0.05
-    first, _ = split(Span(0, 900 * FRAME), scores, 800 * FRAME)
+    first, _ = split(SampleRange(0, 900 * FRAME), scores, 800 * FRAME)
     assert 620 * FRAME <= first.end <= 627 * FRAME
 
 
@@ -310,7 +309,7 @@ def sequence(*pitches):
     parts, out, position = [], [], 0
     for index, pitch in enumerate(pitches):
         part = (sounds.voice(2, pitch=pitch, seed=index) * 32767).astype("<i2")
-        out.append(Span(position, position + len(part)))
+        out.append(SampleRange(position, position + len(part)))
         parts.append(part)
         position += len(part)
     return io.BytesIO(np.concatenate(parts).tobytes()), out

@@ -7,8 +7,8 @@ from audio_conformance import transcript
 from trunkline_audio.schema import metadata, transcripts
 from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_store import Database
-from trunkline_store.declare import undeclared
-from trunkline_store.migrations import differences, upgrade
+from trunkline_store.migrations import upgrade
+from trunkline_store.testing.schema import differences, undeclared
 
 from tests.integration.spanner_emulator import made_by_revisions, spanner_url  # noqa: F401 - a fixture
 

@@ -28,10 +28,11 @@ from trunkline.audio.v1.transcription_service_pb2_grpc import TranscriptionServi
 from trunkline.common.v1 import audio_pb2
 from trunkline_audio import app
 from trunkline_audio.config import AudioConfig
-from trunkline_audio.engines.base import EngineResult, RecordingFault, Segment, SpeechCapabilities, Word
+from trunkline_audio.engines.base import EngineResult, Segment, SpeechCapabilities, Word
 from trunkline_audio.media.blobs.base import BlobNotFound
 from trunkline_audio.media.blobs.gcs import GcsBlobs
 from trunkline_audio.media.blobs.settings import BlobSettings
+from trunkline_audio.media.prepared import RecordingFault
 from trunkline_audio.schema import metadata
 from trunkline_audio.transcripts.task import TranscriptionTask, transcript_id
 from trunkline_runtime.config import ConfigError
@@ -41,8 +42,8 @@ from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_runtime.rpc.channels import Channels, acting_for, unconfined
 from trunkline_runtime.testing import KEY_FOLDER
-from trunkline_store import migrations
 from trunkline_store.database import Database
+from trunkline_store.testing.schema import differences
 
 from tests.integration.migrated_file import migrated_file
 
@@ -112,7 +113,7 @@ class Suite:
         request = recording_messages.FetchRecordingRequest(
             parent=parent, recording_id=identity, url=self.there.url(path), **more
         )
-        return await self.recordings.FetchRecording(request)
+        return await self.recordings.FetchRecording(request, timeout=30)
 
     async def transcribe(self, identity="rec-1", **more):
         request = transcription_messages.CreateTranscriptRequest(
@@ -841,7 +842,7 @@ async def test_wrong_settings_are_told_by_name(tmp_path, settings, told):
 async def test_the_migrations_make_the_declared_tables(tmp_path):
     package = "trunkline_audio.migrations"
     async with await Database.open(f"sqlite:///{tmp_path}/audio.db", metadata, migrations=package) as db:
-        assert await db.read(lambda conn: migrations.differences(conn, metadata)) == []
+        assert await db.read(lambda conn: differences(conn, metadata)) == []
 
 
 async def test_recordings_beyond_a_tenants_quota_are_refused_by_name_and_counted(tmp_path):

@@ -10,10 +10,10 @@ from trunkline_audio import schema
 from trunkline_audio.media.blobs.local import LocalBlobs
 from trunkline_audio.media.preparation import Examined
 from trunkline_audio.recordings.plans import TenantPlan
-from trunkline_audio.recordings.quota import Quota
+from trunkline_audio.recordings.quota import RecordingsQuota
 from trunkline_audio.recordings.rows import Recordings
-from trunkline_audio.uploads.rows import WRITER_SECONDS, Uploads
-from trunkline_audio.uploads.uploader import Uploader, UploadLimits, UploadOrder
+from trunkline_audio.recordings.uploads.rows import WRITER_SECONDS, Uploads
+from trunkline_audio.recordings.uploads.uploader import Uploader, UploadLimits, UploadOrder
 from trunkline_runtime.errors import Aborted, FailedPrecondition, NotFound
 from trunkline_runtime.process.pace import Pace
 from trunkline_store import Database, StoreBusy
@@ -70,7 +70,7 @@ class Bench:
             recordings=self.recordings,
             blobs=self.blobs,
             probe=probe,
-            quota=Quota(self.recordings),
+            quota=RecordingsQuota(self.recordings),
             plan_of=free,
             clock=self.db.clock,
             limits=UploadLimits(1 << 20, 10, 60.0, 3_600.0),

@@ -17,7 +17,7 @@ from trunkline.audio.v1.upload_service_pb2_grpc import UploadServiceStub
 from trunkline.common.v1 import audio_pb2
 from trunkline_audio.engines.base import EngineResult
 from trunkline_audio.recordings.plans import TenantPlan
-from trunkline_audio.slots import Slots
+from trunkline_audio.slots import FairSlots
 from trunkline_runtime.errors import ResourceExhausted, from_rpc_error
 from trunkline_runtime.process.pace import Pace
 
@@ -332,7 +332,7 @@ async def test_a_later_message_names_no_other_tenant(tmp_path):
 
 
 def test_one_tenant_leaves_slots_to_others():
-    slots = Slots(8, "uploads")
+    slots = FairSlots(8, "uploads")
     with contextlib.ExitStack() as stack:
         for _ in range(4):
             stack.enter_context(slots.held("acme"))

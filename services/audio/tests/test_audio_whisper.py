@@ -15,9 +15,10 @@ import pytest
 import pytest_asyncio
 from test_audio_engine import Shelf
 from trunkline_audio.app import PREPARE
+from trunkline_audio.engines.recording import RecordingFile
 from trunkline_audio.engines.whisper.engine import WhisperEngine
 from trunkline_audio.engines.whisper.settings import WhisperSettings
-from trunkline_audio.media.preparation import PrepareLimits, Preparer, RecordingFile
+from trunkline_audio.media.preparation import PrepareLimits, Preparer
 from trunkline_audio.models.errors import ModelError
 from trunkline_audio.models.lookup import default_folder, locate
 from trunkline_audio.workers.pool import WorkerPool

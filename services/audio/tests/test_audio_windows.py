@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from trunkline_audio.engines import windows
-from trunkline_audio.engines.base import Utterance
 from trunkline_audio.engines.whisper import listener
 from trunkline_audio.engines.whisper.engine import LONGEST_SECONDS
+from trunkline_audio.media.prepared import Utterance
 from trunkline_audio.media.preprocess.timeline import RATE
 
 LONGEST_UTTERANCE = 20.0

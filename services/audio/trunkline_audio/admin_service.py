@@ -15,6 +15,7 @@ from trunkline_store.records.tombstones import bury
 from trunkline_audio.media.blobs.base import Blobs
 from trunkline_audio.names import TENANT
 from trunkline_audio.recordings.rows import Recordings, blob_folder
+from trunkline_audio.recordings.uploads.rows import Uploads
 from trunkline_audio.retention import delete_recordings
 from trunkline_audio.schema import (
     charges,
@@ -30,7 +31,6 @@ from trunkline_audio.schema import (
     transcripts,
 )
 from trunkline_audio.schema import uploads as uploads_table
-from trunkline_audio.uploads.rows import Uploads
 
 _A_CALL = 1_000
 _TABLES = (

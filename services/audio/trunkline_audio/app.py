@@ -54,10 +54,13 @@ from trunkline_audio.recordings.deletion_notice import (
 from trunkline_audio.recordings.downloads import Downloads
 from trunkline_audio.recordings.plans import AskPlan, plans
 from trunkline_audio.recordings.probe import Probe
-from trunkline_audio.recordings.quota import Quota
+from trunkline_audio.recordings.quota import RecordingsQuota
 from trunkline_audio.recordings.receiver import RecordingReceiver
 from trunkline_audio.recordings.rows import Recordings
 from trunkline_audio.recordings.service import RecordingServicer
+from trunkline_audio.recordings.uploads.rows import Uploads
+from trunkline_audio.recordings.uploads.service import UploadServicer
+from trunkline_audio.recordings.uploads.uploader import Uploader, UploadLimits
 from trunkline_audio.retention import Sweeper
 from trunkline_audio.transcripts.improvement import Improvement
 from trunkline_audio.transcripts.operations import KIND as TRANSCRIBE
@@ -68,9 +71,6 @@ from trunkline_audio.transcripts.rows import Transcripts
 from trunkline_audio.transcripts.service import TranscriptionServicer
 from trunkline_audio.transcripts.transcriber import Transcriber
 from trunkline_audio.transcripts.watch import TranscriptionWatch
-from trunkline_audio.uploads.rows import Uploads
-from trunkline_audio.uploads.service import UploadServicer
-from trunkline_audio.uploads.uploader import Uploader, UploadLimits
 from trunkline_audio.waiting import LOOK_SECONDS, WaitingSound
 from trunkline_audio.workers.pool import WorkerPool
 
@@ -134,7 +134,7 @@ async def build(
     and `forget_transcript` are told of what is deleted. `plan_of` is asked what a tenant may upload, and how it wants
     its recordings transcribed. Raises ConfigError, StoreError, StoppedWaiting.
     """
-    speech = engines or load_engines(config)
+    speech = engines or load_engines(config, config.scratch_folder)
     preparer = Preparer(
         decoders or WorkerPool(PREPARE, size=config.decoders, name="decoder"),
         config.scratch_folder,
@@ -161,7 +161,9 @@ async def build(
         )
         for engine in speech.values():
             await stack.enter_async_context(attended(engine, server.health))
-        blobs = await stack.enter_async_context(load_blobs(config))
+        blobs = await stack.enter_async_context(
+            load_blobs(config.blobs, config.blobs_folder, config.scratch_folder)
+        )
         channels = Channels.of(config, signer)
         stack.push_async_callback(channels.close)
         stack.push_async_callback(preparer.close)
@@ -229,7 +231,7 @@ def _recordings(ground: _Ground, forget: Forget, plan_of: AskPlan) -> Uploads:
     config, db, blobs, pace = ground.config, ground.db, ground.blobs, ground.pace
     recordings = Recordings(db, config.list_staleness)
     uploads = Uploads(db, config.uploads_open)
-    quota, probe = Quota(recordings.bytes_of, uploads.bytes_of), Probe(blobs, ground.preparer)
+    quota, probe = RecordingsQuota(recordings.bytes_of, uploads.bytes_of), Probe(blobs, ground.preparer)
     fetcher = Fetcher(_policy(config), _fetch_limits(config))
     ground.stack.callback(fetcher.close)
     receiver = RecordingReceiver(

@@ -8,21 +8,16 @@ from pathlib import Path
 
 from trunkline_runtime import forms
 from trunkline_runtime.config import ConfigError, StoreConfig, env_name, load, setting
-from trunkline_runtime.engines.prices import PRICES
 
-from trunkline_audio.engines.google.settings import GoogleSettings
-from trunkline_audio.engines.whisper.settings import WhisperSettings, lacking
+from trunkline_audio.engines.settings import GOOGLE, WHISPER, EngineSettings
+from trunkline_audio.engines.whisper.settings import lacking
 from trunkline_audio.media.blobs.settings import BlobSettings
 from trunkline_audio.models.names import KNOWN, renders_english
-
-SERVICE = "audio"
-
-WHISPER = "whisper"
-GOOGLE = "google"
+from trunkline_audio.names import SERVICE
 
 
 @dataclass(frozen=True, kw_only=True)
-class AudioConfig(StoreConfig):
+class AudioConfig(EngineSettings, StoreConfig):
     """What the audio service is told."""
 
     blobs_folder: Path = setting(
@@ -33,36 +28,6 @@ class AudioConfig(StoreConfig):
         Path("var/audio-scratch"),
         "the folder for decoded audio while it is processed; the service empties it at start",
         form=forms.FOLDER,
-    )
-    engines: tuple[str, ...] = setting(
-        (WHISPER,),
-        "the speech engine: whisper, google, or module:factory of your own engine; or several, comma-separated, the "
-        "preferred one first: the next one answers while one can't",
-        form=forms.plug_ins(WHISPER, GOOGLE),
-        name="engine",
-    )
-    engine_failures: int = setting(
-        3,
-        "the number of consecutive failures after which an engine isn't asked for a while, if another one can answer",
-        least=1,
-        most=1_000,
-    )
-    engine_rest_seconds: float = setting(
-        30.0, "how long an engine isn't asked after consecutive failures", least=0.01, most=3_600
-    )
-    engine_patience_seconds: float = setting(
-        120.0,
-        "how long an engine can take for a recording, in addition to the length of the recording, before another one "
-        "is asked, if there is one",
-        least=0.1,
-        most=3_600,
-    )
-    whisper: WhisperSettings = field(default_factory=WhisperSettings)
-    google: GoogleSettings = field(default_factory=GoogleSettings)
-    prices_file: Path | None = setting(
-        None,
-        "a TOML file with the prices of models, instead of the one that the suite brings; read at start",
-        form=PRICES,
     )
     degraded_retry_seconds: float = setting(
         30.0,

@@ -8,6 +8,9 @@ from google.protobuf.duration_pb2 import Duration
 from trunkline_runtime.api import resources
 from trunkline_runtime.digests import digest, letters
 
+SERVICE = "audio"
+"""The service's own name, in the names of its settings too."""
+
 RECORDING = "tenants/{tenant}/recordings/{recording}"
 TRANSCRIPT = "tenants/{tenant}/transcripts/{transcript}"
 UPLOAD = "tenants/{tenant}/uploads/{upload}"

@@ -21,8 +21,8 @@ from trunkline_audio.media.blobs.base import Blobs
 from trunkline_audio.names import recording_name
 from trunkline_audio.recordings.deletion_notice import Forget
 from trunkline_audio.recordings.rows import blob_key, forget_checkpoints
+from trunkline_audio.recordings.uploads.rows import Uploads
 from trunkline_audio.schema import checkpoints, recordings, refusals, result_claims, transcripts
-from trunkline_audio.uploads.rows import Uploads
 
 log = logs.get_logger(__name__)
 

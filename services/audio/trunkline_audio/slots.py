@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from trunkline_runtime.errors import ResourceExhausted
 
 
-class Slots:
+class FairSlots:
     """`slots` of something (`kind`: "uploads") at once. A tenant gets one more only while more are free than it holds.
 
     So one tenant takes half of them, two take a quarter more, and a tenant without any finds a free one.

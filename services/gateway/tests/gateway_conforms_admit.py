@@ -15,14 +15,14 @@ from gateway_spool import Faulty, receipt
 from gateway_world import body_of
 from trunkline.gateway.v1 import event_pb2
 from trunkline_gateway import schema
-from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.intake.drain import Drain
 from trunkline_gateway.intake.spool import Spool
 from trunkline_gateway.intake.stored import Stored
+from trunkline_gateway.receipts import UNVERIFIED
 from trunkline_store.errors import StoreError
 from trunkline_store.records.tombstones import bury
 
-UNVERIFIED = {"tenant": "", "verdict": verdicts.UNVERIFIED}
+NOT_VERIFIED = {"tenant": "", "verdict": UNVERIFIED}
 
 
 def signed(body):
@@ -60,8 +60,8 @@ async def what_nobody_can_judge_waits_for_the_tenant_service(open):
     async with open() as world:
         world.feed.down = True
         for headers in (signed(body_of(1)), b"signature: AAAA"):
-            await world.receipt(body_of(1), headers=headers, url="https://x/", **UNVERIFIED)
-        await world.receipt(body_of(2), source="s-unknown", **UNVERIFIED)
+            await world.receipt(body_of(1), headers=headers, url="https://x/", **NOT_VERIFIED)
+        await world.receipt(body_of(2), source="s-unknown", **NOT_VERIFIED)
         await world.admit()
         await world.admission.retry_undecided()
         assert (await world.listed(), world.unverified.rows) == ([], 3)

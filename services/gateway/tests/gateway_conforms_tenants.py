@@ -17,7 +17,7 @@ from trunkline.tenant.v1 import tenant_pb2
 from trunkline_gateway import schema
 from trunkline_gateway.events.retention import sweep
 from trunkline_gateway.events.tenant_deletion import purge_here
-from trunkline_gateway.hooks import verdicts
+from trunkline_gateway.receipts import UNVERIFIED
 from trunkline_runtime.identity import access
 from trunkline_store.records.tombstones import bury
 
@@ -148,7 +148,7 @@ async def nor_do_the_steps_of_its_replays_and_of_its_deletion(open):
         await world.done(2)
         await world.replay_all(force=True)
         await world.keep_rejected(callrail(body_of(3), "wrong"))
-        await world.receipt(body_of(99), tenant="", verdict=verdicts.UNVERIFIED)  # rejected at admission
+        await world.receipt(body_of(99), tenant="", verdict=UNVERIFIED)  # rejected at admission
         await world.admit()
         await leave_undecided(world)
         (running,) = await world.db.read(lambda conn: conn.execute(schema.replays.select()).all())
@@ -180,7 +180,7 @@ async def a_deleted_tenant_leaves_nothing_and_takes_nothing_of_others(open):
         await world.event(3)
         await world.replay_all(rate_per_second=0.1)
         await world.keep_rejected(callrail(body_of(4), "wrong"))
-        await world.receipt(body_of(5), tenant="", verdict=verdicts.UNVERIFIED)  # wrong: a rejection
+        await world.receipt(body_of(5), tenant="", verdict=UNVERIFIED)  # wrong: a rejection
         await world.admit()
         await leave_undecided(world)
         kept = await world.event(7, source="s-2", tenant="globex")
@@ -208,7 +208,7 @@ async def ended_events_go_after_their_days_with_their_receipts(open):
         world.admission = world.new_admission(events_days=10)
         long = await world.done(100, source="s-2")
         await asyncio.gather(*(world.receipt(body_of(number)) for number in range(45)))
-        await world.receipt(body_of(99), tenant="", verdict=verdicts.UNVERIFIED)  # rejected at admission
+        await world.receipt(body_of(99), tenant="", verdict=UNVERIFIED)  # rejected at admission
         await world.admit()
         held, *others = await world.claim(100)
         await asyncio.gather(*(world.finish(job) for job in others))

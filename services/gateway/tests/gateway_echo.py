@@ -20,8 +20,8 @@ import httpx
 from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
+from trunkline_gateway.api.credentials import Shown
 from trunkline_gateway.api.transcode.bindings import bindings_of, router_of
-from trunkline_gateway.api.transcode.credentials import Shown
 from trunkline_gateway.api.transcode.transcoder import Transcoder
 from trunkline_gateway.edge.front import HttpServer
 from trunkline_gateway.edge.limits import EdgeLimits

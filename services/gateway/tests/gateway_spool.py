@@ -9,11 +9,10 @@ from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 from trunkline_gateway import schema
-from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.intake.inbox import SpoolingInbox
 from trunkline_gateway.intake.spool import Spool
 from trunkline_gateway.intake.stored import Stored
-from trunkline_gateway.receipts import NewReceipt
+from trunkline_gateway.receipts import VERIFIED, NewReceipt
 from trunkline_runtime.process.pace import Pace
 from trunkline_store import Database
 from trunkline_store.errors import StoreBusy, StoreError, StoreUnavailable
@@ -24,7 +23,7 @@ CONFIRM_SECONDS = 0.5  # the spool gets four times that, which a slow disk may n
 
 def receipt(number, body=b'{"id": 1}'):
     return NewReceipt(
-        f"{number:032x}", "s-1", "acme", "post_call", NOW + timedelta(microseconds=number), verdicts.VERIFIED,
+        f"{number:032x}", "s-1", "acme", "post_call", NOW + timedelta(microseconds=number), VERIFIED,
         "application/json", "", b"x: 1", body,
     )  # fmt: skip
 

@@ -17,8 +17,8 @@ from trunkline.gateway.v1 import job_service_pb2 as jobs_pb
 from trunkline_gateway import schema
 from trunkline_gateway.app import admission_of, build
 from trunkline_gateway.config import GatewayConfig
-from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.sources import source_of
+from trunkline_gateway.receipts import VERIFIED
 from trunkline_jobs import Tasks
 from trunkline_runtime.process.pace import Pace
 from trunkline_runtime.testing import KEY_FOLDER
@@ -87,7 +87,7 @@ class World:
         self.receipts += 1
         row = {
             "receipt_id": f"{self.receipts:032x}", "source_id": source, "tenant_id": tenant,
-            "event_type": event_type, "received_at": self.clock.now(), "verdict": verdicts.VERIFIED,
+            "event_type": event_type, "received_at": self.clock.now(), "verdict": VERIFIED,
             "content_type": "application/json", "url": "", "headers": b"", "body": body, **fields,
         }  # fmt: skip
         await self.inbox.append(tuple(row.values()))

@@ -18,21 +18,20 @@ from gateway_world import MIGRATIONS, make_config, new_file, nobody
 from trunkline.gateway.v1 import event_pb2, event_service_pb2
 from trunkline_gateway import schema
 from trunkline_gateway.app import admission_of, build
-from trunkline_gateway.events.rejections import Rejections
-from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.intake import outcomes
 from trunkline_gateway.intake.admission import PART, Admission
 from trunkline_gateway.intake.backlog import MOST_BYTES, ByCursor, Turns, Undecided
+from trunkline_gateway.intake.rejections import Rejections
 from trunkline_gateway.providers import bodies
 from trunkline_gateway.providers.callrail.adapter import CallRail
-from trunkline_gateway.receipts import Fresh, NewReceipt, Receipt
+from trunkline_gateway.receipts import UNVERIFIED, VERIFIED, Fresh, NewReceipt, Receipt
 from trunkline_jobs import Tasks
 from trunkline_runtime.api import paging
 from trunkline_runtime.errors import DeadlineExceeded, InvalidArgument, NotFound
 from trunkline_runtime.process.pace import MACHINE, Pace
 from trunkline_store import Database, Pressure, StoreUnavailable
-from trunkline_store.migrations import differences
+from trunkline_store.testing.schema import differences
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 BODY = json.dumps(
@@ -60,11 +59,9 @@ class World:
     def on_ready(self, tenants):
         self.ready += 1
 
-    async def receipt(
-        self, body=BODY, event_type="post_call", source="s-1", verdict=verdicts.VERIFIED, headers=b""
-    ):
+    async def receipt(self, body=BODY, event_type="post_call", source="s-1", verdict=VERIFIED, headers=b""):
         self.count += 1
-        tenant = "acme" if verdict == verdicts.VERIFIED else ""
+        tenant = "acme" if verdict == VERIFIED else ""
         at = NOW + timedelta(seconds=self.count)
         receipt_id = f"{self.count:032x}"
         await self.appender.append(
@@ -197,11 +194,11 @@ async def test_what_was_just_committed_is_not_read_and_nothing_is_missed(world, 
 def test_only_so_much_of_what_was_just_committed_is_kept():
     fresh = Fresh(most_bytes=10_000)
     for seq in range(1, 50):
-        fresh.stored(seq, [("r", "s-1", "acme", "e", NOW, verdicts.VERIFIED, "", "", b"", b"x" * 1_000)])
+        fresh.stored(seq, [("r", "s-1", "acme", "e", NOW, VERIFIED, "", "", b"", b"x" * 1_000)])
     kept = [seq for seq in range(1, 50) if fresh.get(seq)]
     assert kept == [1, 2, 3, 4, 5]
     fresh.forget(3)
-    fresh.stored(50, [("r", "s-1", "acme", "e", NOW, verdicts.VERIFIED, "", "", b"", b"")])
+    fresh.stored(50, [("r", "s-1", "acme", "e", NOW, VERIFIED, "", "", b"", b"")])
     assert [seq for seq in range(1, 60) if fresh.get(seq)] == [4, 5, 50]
 
 
@@ -264,9 +261,9 @@ async def test_a_body_that_holds_too_much_is_a_dead_letter_that_names_the_bound(
 
 async def test_an_unverified_receipt_is_verified_when_the_tenant_service_is_back(world):
     world.feed.down = True
-    await world.receipt(verdict=verdicts.UNVERIFIED, headers=signature(BODY))
-    await world.receipt(verdict=verdicts.UNVERIFIED, headers=b"signature: AAAA")
-    await world.receipt(verdict=verdicts.UNVERIFIED, source="s-unknown")
+    await world.receipt(verdict=UNVERIFIED, headers=signature(BODY))
+    await world.receipt(verdict=UNVERIFIED, headers=b"signature: AAAA")
+    await world.receipt(verdict=UNVERIFIED, source="s-unknown")
     await world.admit()
     assert await world.listed() == []
     await world.admission.retry_undecided()
@@ -285,7 +282,7 @@ async def test_an_unverified_receipt_is_verified_when_the_tenant_service_is_back
 async def test_undecided_receipts_do_not_hold_up_the_others(world):
     await world.sources.resolve("s-1")
     world.feed.down = True
-    await world.receipt(verdict=verdicts.UNVERIFIED, source="s-2")
+    await world.receipt(verdict=UNVERIFIED, source="s-2")
     await world.receipt()
     await world.admit()
     assert len(await world.listed()) == 1
@@ -467,7 +464,7 @@ async def test_a_large_batch_is_written_part_by_part_in_order(world, monkeypatch
 async def test_undecided_receipts_have_one_task_and_are_read_only_when_they_can_be_told(world, monkeypatch):
     world.feed.down = True
     for n in range(9):
-        await world.receipt(verdict=verdicts.UNVERIFIED, source=f"s-{n}")
+        await world.receipt(verdict=UNVERIFIED, source=f"s-{n}")
     await world.admit()
     assert world.unverified.rows == 9, "all of them, not a batch of four"
     admission, read = world.admission, []
@@ -504,7 +501,7 @@ async def test_unknown_sources_of_a_batch_are_asked_for_side_by_side_and_hold_no
     await world.sources.resolve("s-1")
     world.feed.resolve = slow
     for n in range(100):
-        await world.receipt(verdict=verdicts.UNVERIFIED, source=f"guess-{n}")
+        await world.receipt(verdict=UNVERIFIED, source=f"guess-{n}")
     await world.receipt()
     began = time.monotonic()
     while await admission.step():
@@ -532,7 +529,7 @@ async def test_a_redelivery_does_not_keep_its_body_again_and_says_how_large_it_w
 
 
 async def test_a_rejected_receipt_does_not_keep_a_second_copy_of_its_body(world):
-    await world.receipt(b"x" * 5_000, verdict=verdicts.UNVERIFIED, headers=b"signature: AAAA")
+    await world.receipt(b"x" * 5_000, verdict=UNVERIFIED, headers=b"signature: AAAA")
     await world.admit()
     assert (await world.rejections())[0].size_bytes == 5_000
     assert (
@@ -650,7 +647,7 @@ async def test_ids_that_strangers_make_up_are_one_source_among_the_others(world)
     turns.add("quiet", 1001, 10)
     assert turns.chosen(4) == [1, 1001, 2, 3]
     for number in range(200):
-        await world.receipt(source=f"made-up-{number}", verdict=verdicts.UNVERIFIED)
+        await world.receipt(source=f"made-up-{number}", verdict=UNVERIFIED)
     await numbered(world, "s-1", 1)
     admission = world.new_admission(batch=40)
     await world.sources.resolve("s-1")  # as it was when its receipt was verified

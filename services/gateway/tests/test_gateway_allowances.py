@@ -10,8 +10,8 @@ import grpc
 import pytest
 from trunkline.tenant.v1 import rate_service_pb2 as messages
 from trunkline_gateway.api.allowances import Allowances, admitted
-from trunkline_gateway.api.transcode.credentials import Shown
-from trunkline_gateway.api.transcode.problems import HttpProblem
+from trunkline_gateway.api.credentials import Shown
+from trunkline_gateway.api.problems import HttpProblem
 from trunkline_runtime.errors import Unauthenticated
 from trunkline_runtime.identity.callers import OPERATOR, Caller, CallerKind, Role
 

@@ -24,8 +24,8 @@ from trunkline.audio.v1 import (
 from trunkline.gateway.v1 import conversation_service_pb2 as pb
 from trunkline.gateway.v1 import conversation_service_pb2_grpc
 from trunkline.tenant.v1 import call_pb2, call_service_pb2_grpc
+from trunkline_gateway.api.app import build_transcoder
 from trunkline_gateway.api.conversation import ConversationService
-from trunkline_gateway.api.transcode.app import build_transcoder
 from trunkline_runtime.config import CommonConfig
 from trunkline_runtime.errors import NotFound, Unauthenticated, Unavailable
 from trunkline_runtime.identity.callers import Caller, CallerKind, Role, current_caller

@@ -9,11 +9,11 @@ import time
 
 import pytest
 from prometheus_client import REGISTRY
+from trunkline_gateway.edge.answers import accepted
+from trunkline_gateway.edge.answers import refused as refuse
 from trunkline_gateway.edge.front import HttpServer
 from trunkline_gateway.edge.limits import EdgeLimits, Register
 from trunkline_gateway.edge.watch import Phase, Sight, Watch
-from trunkline_gateway.hooks.answers import accepted
-from trunkline_gateway.hooks.answers import refused as refuse
 
 POST = b"POST /hook HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
 LARGE = 8 << 20

@@ -7,8 +7,8 @@ import contextlib
 import gc
 
 import pytest
+from trunkline_gateway.edge.answers import WHOLE, accepted
 from trunkline_gateway.edge.front import HttpServer
-from trunkline_gateway.hooks.answers import WHOLE, accepted
 
 BODY = b'{"ok":true}'
 RECEIPT = "0123456789abcdef" * 2

@@ -13,11 +13,11 @@ from gateway_sources import resolved
 from gateway_world import opened
 from test_gateway_receive import NOW, World, signed
 from trunkline.gateway.v1 import event_service_pb2 as pb
-from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.encodings import OpenedTooLarge, decompressed, verified
 from trunkline_gateway.hooks.headers import pack
 from trunkline_gateway.hooks.sources import source_of
 from trunkline_gateway.providers.base import Delivery, Malformed, Rejected
+from trunkline_gateway.receipts import UNVERIFIED
 
 GZIP = (b"content-encoding", b"gzip")
 BODY = json.dumps({"resource_id": "CAL1", "duration": 17}).encode()
@@ -99,7 +99,7 @@ def test_several_parts_are_one_body() -> None:
 
 @pytest.mark.parametrize("over", [PACKED, BODY], ids=["signed as sent", "signed as written"])
 async def test_one_that_nobody_could_judge_is_opened_at_admission(tmp_path: Path, over: bytes) -> None:
-    unverified = {"tenant": "", "verdict": verdicts.UNVERIFIED}
+    unverified = {"tenant": "", "verdict": UNVERIFIED}
     bomb = gzip.compress(b" " * 20_000_000)
     async with opened(tmp_path, resolved()) as world:
         await world.receipt(PACKED, headers=lines([*signed(over), GZIP]), **unverified)

@@ -11,11 +11,11 @@ import httpx
 import pytest
 from gateway_world import make_config
 from prometheus_client import REGISTRY
+from trunkline_gateway import standby
 from trunkline_gateway.api.answered import ANSWERED
+from trunkline_gateway.api.app import build_transcoder, public_bindings
+from trunkline_gateway.api.credentials import Credentials
 from trunkline_gateway.api.media.app import READ, UPLOAD, media_api
-from trunkline_gateway.api.transcode.app import build_transcoder, public_bindings
-from trunkline_gateway.api.transcode.credentials import Credentials
-from trunkline_gateway.edge import unready
 from trunkline_gateway.hooks.limits import Buckets, Limits
 from trunkline_gateway.hooks.receiver import RECEIPTS, Receiver
 from trunkline_gateway.hooks.unverified import Unverified
@@ -97,7 +97,7 @@ async def test_what_is_asked_of_a_gateway_that_waits_for_its_store_is_counted(
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-    async with unready.answering(address, lambda: "no store"), httpx.AsyncClient() as client:
+    async with standby.answering(address, lambda: "no store"), httpx.AsyncClient() as client:
         before = shown(name, **labels)
         assert before is not None, "counted from 0 on"
         answer = await client.post(f"http://{address}{path}")

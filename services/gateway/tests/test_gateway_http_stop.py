@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import time
 
+from trunkline_gateway.edge.answers import accepted
 from trunkline_gateway.edge.front import Front, HttpServer
-from trunkline_gateway.hooks.answers import accepted
 
 HEAD = b"POST /hooks/s-1/post_call HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n"
 

@@ -18,12 +18,12 @@ from trunkline.tenant.v1 import call_pb2
 from trunkline_gateway import schema
 from trunkline_gateway.app import build
 from trunkline_gateway.events.progress import sequence
-from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.jobs.burials import MOST_TRIES, NOT_TOLD, Burials
 from trunkline_gateway.pipeline.policy import POLICIES
+from trunkline_gateway.receipts import VERIFIED
 from trunkline_jobs import Tries
 from trunkline_runtime.errors import Aborted, Internal, NotFound, Unavailable
-from trunkline_runtime.limits import MOST_MESSAGE_BYTES
+from trunkline_runtime.identity.access.rules import MOST_MESSAGE_BYTES
 from trunkline_runtime.process.pace import Pace
 from trunkline_runtime.testing import value_of
 from trunkline_store import Database, FakeClock
@@ -47,7 +47,7 @@ class World:
                 "acme" if source == "s-1" else "globex",
                 event_type,
                 NOW,
-                verdicts.VERIFIED,
+                VERIFIED,
                 "application/json",
                 "",
                 b"",

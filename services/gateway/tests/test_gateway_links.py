@@ -8,8 +8,8 @@ from gateway_world import MIGRATIONS, PARENT, body_of, new_file, opened
 from trunkline.gateway.v1 import event_pb2
 from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline_gateway import schema
-from trunkline_gateway.events.links import of_events
 from trunkline_gateway.events.receipts import receipts_page
+from trunkline_gateway.schema import links_of
 from trunkline_runtime.api.paging import place_of
 from trunkline_store.migrations import upgrade
 
@@ -48,12 +48,12 @@ async def test_an_index_serves_each_look_for_receipts(tmp_path):
     """Whether of one event or of several: a tenant's links aren't read one by one."""
     links, place = schema.event_receipts, place_of(pb.ListReceiptsRequest(page_size=50), "receipts", PARENT)
     queries = (
-        sa.select(links.c.seq).where(of_events("acme", ["e1"])),
+        sa.select(links.c.seq).where(links_of("acme", ["e1"])),
         sa.select(links.c.event_id, sa.func.count())
-        .where(of_events("acme", ["e1", "e2"]))
+        .where(links_of("acme", ["e1", "e2"]))
         .group_by("event_id"),
         receipts_page("acme", "e1", place, of_source=False).query(),
-        links.delete().where(of_events("acme", ["e1", "e2"])),
+        links.delete().where(links_of("acme", ["e1", "e2"])),
     )
 
     def explain(conn, query):

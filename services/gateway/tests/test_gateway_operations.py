@@ -14,8 +14,8 @@ import pytest
 import sqlalchemy as sa
 from google.longrunning import operations_pb2_grpc
 from trunkline.audio.v1 import transcription_service_pb2 as pb
+from trunkline_gateway.api.app import build_transcoder
 from trunkline_gateway.api.operations import OperationsService
-from trunkline_gateway.api.transcode.app import build_transcoder
 from trunkline_jobs import Queue, jobs_table
 from trunkline_jobs.operations import Operations, OperationsServicer, OperationState, operations_table
 from trunkline_runtime.config import CommonConfig

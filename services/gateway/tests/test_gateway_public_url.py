@@ -7,10 +7,10 @@ from gateway_deliveries import TWILIO, delivery, twilio
 from gateway_world import beside, opened
 from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline.tenant.v1 import source_pb2
-from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.headers import pack
 from trunkline_gateway.hooks.sources import source_of
 from trunkline_gateway.providers.public_urls import public_url, target_of
+from trunkline_gateway.receipts import UNVERIFIED
 from trunkline_runtime.errors import FailedPrecondition
 
 FORM = {"CallSid": "CA1", "CallStatus": "completed", "AccountSid": "AC1"}
@@ -53,7 +53,7 @@ async def test_an_unverified_request_is_judged_under_the_setting_of_the_day(tmp_
     request = sent("https://hooks.example.com", "http://hooks.example.com")
     async with opened(tmp_path, resolved()) as world:
         await world.receipt(
-            request.body, "call_status", tenant="", verdict=verdicts.UNVERIFIED, url=TARGET,
+            request.body, "call_status", tenant="", verdict=UNVERIFIED, url=TARGET,
             content_type=request.headers["content-type"], headers=pack(request.headers),
         )  # fmt: skip
         await world.admit()

@@ -12,15 +12,17 @@ from gateway_sources import resolved
 from gateway_world import PARENT, body_of, opened
 from trunkline.common.v1 import provider_pb2
 from trunkline.gateway.v1 import event_service_pb2 as pb
+from trunkline.tenant.v1 import tenant_pb2
 from trunkline_gateway import schema
+from trunkline_gateway.edge.answers import last_words
 from trunkline_gateway.events.tenant_deletion import purge_here
-from trunkline_gateway.hooks.answers import last_words
 from trunkline_gateway.hooks.limits import Limits
 from trunkline_gateway.hooks.receiver import Receiver, Refusal
 from trunkline_gateway.hooks.sources import source_of
-from trunkline_gateway.intake.kept import WEIGHT, Kept
+from trunkline_gateway.intake.kept import OVER, WEIGHT, Kept
 from trunkline_jobs import QueueClass
 from trunkline_runtime.errors import ResourceExhausted
+from trunkline_runtime.testing import value_of
 from trunkline_store.migrations import upgrade
 
 
@@ -79,6 +81,15 @@ async def test_memory_adds_what_was_taken_since_and_may_count_it_twice_but_never
         await world.event(1)
         await kept.refresh()
         assert kept.used("acme") == await counted(world)
+
+
+async def test_tenants_whose_plan_allows_no_more_are_counted_for_the_alert(tmp_path):
+    async with opened(tmp_path) as world:
+        await world.event(1)
+        size = await counted(world)
+        for most, over in ((0, 0), (size + 1, 0), (size, 1), (0, 0)):
+            await Kept(world.db, lambda tenant, most=most: tenant_pb2.Quotas(receipts_bytes=most)).refresh()
+            assert value_of(OVER) == over, most
 
 
 def held(kept, source, size=100):

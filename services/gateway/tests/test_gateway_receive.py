@@ -18,7 +18,6 @@ import structlog
 from gateway_sources import SECRET, Feed, WatchedFeed, resolved
 from prometheus_client import REGISTRY
 from trunkline.common.v1 import provider_pb2
-from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.headers import unpack
 from trunkline_gateway.hooks.limits import Buckets, Limits
 from trunkline_gateway.hooks.receiver import Receiver
@@ -26,6 +25,7 @@ from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.hooks.unverified import Unverified
 from trunkline_gateway.providers.base import Rejected
 from trunkline_gateway.providers.twilio.adapter import Twilio
+from trunkline_gateway.receipts import UNVERIFIED, VERIFIED
 from trunkline_store.errors import StoreBusy
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -122,7 +122,7 @@ async def test_a_signed_webhook_is_202_after_its_receipt_is_committed():
     (row,) = world.inbox.rows
     assert status == 202
     assert json.loads(text) == {"receiptId": row.receipt_id}
-    assert row[1:] == ("s-1", "acme", "post_call", NOW, verdicts.VERIFIED, "application/json", "", b"", body)
+    assert row[1:] == ("s-1", "acme", "post_call", NOW, VERIFIED, "application/json", "", b"", body)
     assert world.admitted == 1
 
 
@@ -293,7 +293,7 @@ async def test_while_the_tenant_service_is_down_known_sources_serve_and_others_a
     status, answered, _ = await world.post("/hooks/s-4/post_call")
     assert (status, answered[b"retry-after"]) == (503, b"5"), "bounded"
     row = world.inbox.rows[2]
-    assert (row.tenant_id, row.verdict) == ("", verdicts.UNVERIFIED)
+    assert (row.tenant_id, row.verdict) == ("", UNVERIFIED)
     assert row.url == "/hooks/s-2/post_call?a=1", "what came, to be joined with the setting of then"
     assert set(unpack(row.headers)) == {"signature", "x-acme-hmac", "content-type"}, (
         "what may verify it, and nothing else"
@@ -334,7 +334,7 @@ async def test_a_look_up_that_comes_late_is_503_for_its_sender_and_rests_nobody_
         new.revision = 2
         world.feed.sources["s-3"] = new
         assert (await world.post("/hooks/s-3/post_call", headers=signed(b"{}")))[0] == 202
-        assert [row.verdict for row in world.inbox.rows] == [verdicts.VERIFIED]
+        assert [row.verdict for row in world.inbox.rows] == [VERIFIED]
 
 
 async def test_what_cannot_be_looked_up_is_kept_once_the_watch_is_lost_too():
@@ -345,7 +345,7 @@ async def test_what_cannot_be_looked_up_is_kept_once_the_watch_is_lost_too():
         while world.sources.is_followed:
             await asyncio.sleep(0)
         assert (await world.post("/hooks/s-2/post_call"))[0] == 202
-        assert [row.verdict for row in world.inbox.rows] == [verdicts.UNVERIFIED]
+        assert [row.verdict for row in world.inbox.rows] == [UNVERIFIED]
 
 
 @pytest.mark.parametrize("declared", [True, False])

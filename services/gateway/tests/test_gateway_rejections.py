@@ -11,8 +11,8 @@ from trunkline.gateway.v1 import event_pb2
 from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline.tenant.v1 import source_pb2
 from trunkline_gateway import schema
-from trunkline_gateway.events.rejections import Rejections
 from trunkline_gateway.hooks.sources import source_of
+from trunkline_gateway.intake.rejections import Rejections
 from trunkline_runtime.errors import FailedPrecondition, NotFound
 from trunkline_store.errors import InvalidValue, StoreBusy
 

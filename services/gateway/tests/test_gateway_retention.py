@@ -12,11 +12,11 @@ from gateway_world import beside, body_of, opened
 from trunkline.tenant.v1 import tenant_pb2
 from trunkline_gateway import schema
 from trunkline_gateway.events import retention
-from trunkline_gateway.events.rejections import Rejections
 from trunkline_gateway.events.retention import sweep
-from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.sources import source_of
+from trunkline_gateway.intake.rejections import Rejections
 from trunkline_gateway.providers.base import Delivery
+from trunkline_gateway.receipts import UNVERIFIED
 
 DAY = 86_400.0
 
@@ -84,7 +84,7 @@ async def test_an_event_that_is_not_done_is_kept_until_it_is(world):
 
 async def test_a_receipt_nobody_could_judge_yet_is_never_deleted(world):
     world.feed.down = True
-    await world.receipt(body_of(1), source="s-9", tenant="", verdict=verdicts.UNVERIFIED)
+    await world.receipt(body_of(1), source="s-9", tenant="", verdict=UNVERIFIED)
     await world.admit()
     world.clock.advance(400 * DAY)
     await sweep(world.db)
@@ -92,8 +92,8 @@ async def test_a_receipt_nobody_could_judge_yet_is_never_deleted(world):
 
 
 async def test_receipts_that_were_rejected_at_admission_go_too(world):
-    await world.receipt(body_of(1), tenant="", verdict=verdicts.UNVERIFIED)
-    await world.receipt(body_of(2), source="s-9", tenant="", verdict=verdicts.UNVERIFIED)
+    await world.receipt(body_of(1), tenant="", verdict=UNVERIFIED)
+    await world.receipt(body_of(2), source="s-9", tenant="", verdict=UNVERIFIED)
     await world.admit()
     assert await world.rows(schema.rejections) == 2
     world.clock.advance(3 * DAY)

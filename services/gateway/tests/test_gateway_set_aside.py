@@ -15,21 +15,22 @@ from test_gateway_receive import signed
 from trunkline.gateway.v1 import event_pb2
 from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline_gateway import schema
-from trunkline_gateway.config import MOST_BODY_BYTES
 from trunkline_gateway.events.retention import sweep
-from trunkline_gateway.hooks import encodings, verdicts
+from trunkline_gateway.hooks import encodings
 from trunkline_gateway.hooks.headers import pack
+from trunkline_gateway.hooks.settings import MOST_BODY_BYTES
 from trunkline_gateway.hooks.unverified import weight_of
 from trunkline_gateway.intake import outcomes
 from trunkline_gateway.intake.decision import BARE_KEPT_DAYS
 from trunkline_gateway.providers.base import Delivery
 from trunkline_gateway.providers.callrail.adapter import CallRail
+from trunkline_gateway.receipts import UNVERIFIED
 from trunkline_runtime.errors import FailedPrecondition
 from trunkline_store.errors import StoreError, StoreUnavailable
 
 from tests.integration.spanner_emulator import migrate, spanner_url  # noqa: F401 - a fixture
 
-UNVERIFIED = {"tenant": "", "verdict": verdicts.UNVERIFIED}
+NOT_VERIFIED = {"tenant": "", "verdict": UNVERIFIED}
 
 
 def lines(body, **more):
@@ -54,7 +55,7 @@ async def test_a_bug_in_a_verifier_sets_one_receipt_aside_which_can_be_accepted_
         with monkeypatch.context() as patched:
             break_verifier(patched)
             for number in (1, 2, 3):
-                await world.receipt(body_of(number), headers=lines(body_of(number)), **UNVERIFIED)
+                await world.receipt(body_of(number), headers=lines(body_of(number)), **NOT_VERIFIED)
             await world.admit()
             assert len(await world.listed()) == 2
             (kept,) = await world.rejected()
@@ -71,8 +72,8 @@ async def test_a_bug_in_a_verifier_sets_one_receipt_aside_which_can_be_accepted_
 async def test_an_encoding_that_is_not_taken_is_a_reason_to_reject(tmp_path):
     async with opened(tmp_path) as world:
         headers = lines(body_of(1), content_encoding="br")
-        await world.receipt(body_of(1), headers=headers, **UNVERIFIED)
-        await world.receipt(body_of(2), headers=lines(body_of(2)), **UNVERIFIED)
+        await world.receipt(body_of(1), headers=headers, **NOT_VERIFIED)
+        await world.receipt(body_of(2), headers=lines(body_of(2)), **NOT_VERIFIED)
         await world.admit()
         assert len(await world.listed()) == 1
         (kept,) = await world.rejected()
@@ -83,7 +84,7 @@ async def test_an_encoding_that_is_not_taken_is_a_reason_to_reject(tmp_path):
 
 async def test_a_rejected_receipt_tells_how_large_it_was(tmp_path):
     async with opened(tmp_path) as world:
-        await world.receipt(body_of(1), headers=lines(b"other"), **UNVERIFIED)
+        await world.receipt(body_of(1), headers=lines(b"other"), **NOT_VERIFIED)
         await world.admit()
         shown = await receipt(world, f"{1:032x}")
         assert (shown.state, shown.size_bytes) == (event_pb2.RECEIPT_STATE_REJECTED, len(body_of(1)))
@@ -103,7 +104,7 @@ async def test_a_receipt_that_cannot_even_be_a_dead_letter_is_still_found(tmp_pa
     monkeypatch.setattr(outcomes, table, broken)
     async with opened(tmp_path) as world:
         for number in (1, 2, 3):
-            how = {"headers": lines(b"other"), "verdict": verdicts.UNVERIFIED} if rejected else {}
+            how = {"headers": lines(b"other"), "verdict": UNVERIFIED} if rejected else {}
             await world.receipt(body_of(number), **how)
         await world.admit()
         assert len(await (world.rejected() if rejected else world.listed())) == 2
@@ -132,7 +133,7 @@ async def test_what_was_set_aside_counts_as_kept_and_goes_when_its_days_are_over
     async with opened(tmp_path, events_days=days) as world:
         await world.receipt(body_of(1))
         await world.receipt(
-            body_of(2), headers=lines(b"other"), **UNVERIFIED
+            body_of(2), headers=lines(b"other"), **NOT_VERIFIED
         )  # of a rejection nothing is counted
         await world.admit()
         assert await kept_bytes(world) == weight_of("", b"", body_of(1))
@@ -155,7 +156,7 @@ async def test_the_last_that_becomes_of_a_receipt_is_what_the_store_holds_alread
     source = resolved()
     monkeypatch.setattr(outcomes, "add_kept", broken)
     async with opened(tmp_path, source) as world:
-        await world.receipt(body_of(1), headers=lines(body_of(1)), **UNVERIFIED)
+        await world.receipt(body_of(1), headers=lines(body_of(1)), **NOT_VERIFIED)
         await world.admit()
         rows = await world.db.read(lambda conn: conn.execute(schema.eventless_receipts.select()).all())
         assert [(row.seq, row.tenant_id) for row in rows] == [(1, "")]
@@ -238,7 +239,7 @@ async def test_so_many_opened_bodies_are_held_at_once(tmp_path, monkeypatch):
     async def receive(world, numbers):
         for number in numbers:
             packed = gzip.compress(json.dumps({"id": number, "x": "y" * size}).encode())
-            await world.receipt(packed, headers=lines(packed, content_encoding="gzip"), **UNVERIFIED)
+            await world.receipt(packed, headers=lines(packed, content_encoding="gzip"), **NOT_VERIFIED)
 
     async with opened(tmp_path, parts={"opened_bytes": 1 << 20}) as world:
         await receive(world, range(10))
@@ -296,7 +297,7 @@ async def test_however_rejections_are_written_the_quota_of_the_tenant_holds(tmp_
         if by == "admission":
             await world.sources.resolve("s-1")
             for body in bodies:
-                await world.receipt(body, headers=lines(b"other"), **UNVERIFIED)
+                await world.receipt(body, headers=lines(b"other"), **NOT_VERIFIED)
             await world.admit()
         else:
             await broken_together(world, monkeypatch, source, bodies)
@@ -306,7 +307,7 @@ async def test_however_rejections_are_written_the_quota_of_the_tenant_holds(tmp_
 async def broken_together(world, monkeypatch, source, bodies):
     """Keep rejections as a store does that takes them one by one only."""
     from gateway_deliveries import callrail
-    from trunkline_gateway.events import rejections
+    from trunkline_gateway.intake import rejections
     from trunkline_store.errors import StoreError
 
     insert = rejections.insert_rejections
@@ -328,7 +329,7 @@ async def test_a_body_is_opened_up_to_what_a_receivers_limit_can_be(tmp_path):
     async with opened(tmp_path) as world:
         for size in (MOST_BODY_BYTES - 100, MOST_BODY_BYTES + 1):
             packed = gzip.compress(padded(size))
-            await world.receipt(packed, headers=lines(packed, content_encoding="gzip"), **UNVERIFIED)
+            await world.receipt(packed, headers=lines(packed, content_encoding="gzip"), **NOT_VERIFIED)
         await world.admit()
         states = {event.state: event.last_error for event in await world.listed()}
         assert len(states) == 2
@@ -348,7 +349,7 @@ async def nothing_is_left_undecided(world):
 async def test_a_receipt_left_undecided_while_the_store_counts_them_is_looked_at_again(tmp_path):
     async with opened(tmp_path) as world:
         world.feed.down = True
-        await world.receipt(body_of(1), source="s-9", tenant="", verdict=verdicts.UNVERIFIED)
+        await world.receipt(body_of(1), source="s-9", tenant="", verdict=UNVERIFIED)
         await world.admit()
         world.feed.down, world.feed.sources["s-9"] = False, resolved("s-9")
         read, late = world.db.read, []
@@ -358,7 +359,7 @@ async def test_a_receipt_left_undecided_while_the_store_counts_them_is_looked_at
             if value == (0, 0) and not late:  # the count, taken before the other loop leaves one more
                 late.append(True)
                 world.feed.down = True
-                await world.receipt(body_of(2), source="s-8", tenant="", verdict=verdicts.UNVERIFIED)
+                await world.receipt(body_of(2), source="s-8", tenant="", verdict=UNVERIFIED)
                 await world.admit()
             return value
 
@@ -375,7 +376,7 @@ async def test_what_was_left_undecided_is_looked_at_again_though_the_rest_of_its
     async with opened(tmp_path) as world:
         await world.admission.retry_undecided()  # as at a start with nothing undecided
         world.feed.down = True
-        await world.receipt(body_of(1), source="s-9", tenant="", verdict=verdicts.UNVERIFIED)
+        await world.receipt(body_of(1), source="s-9", tenant="", verdict=UNVERIFIED)
         await world.receipt(body_of(2))
         write, outcomes = (
             world.db.write,
@@ -403,7 +404,7 @@ async def test_undecided_receipts_of_one_gateway_are_decided_by_another_and_by_o
             await gateway.admission.recount()
         world.feed.down = True
         for number in range(4):
-            await world.receipt(body_of(number), source="s-9", tenant="", verdict=verdicts.UNVERIFIED)
+            await world.receipt(body_of(number), source="s-9", tenant="", verdict=UNVERIFIED)
         await world.admit()
         assert (await world.rows(schema.tasks), world.unverified.rows) == (1, 4)
         await other.work()

@@ -12,12 +12,13 @@ from gateway_world import NOW, PARENT, opened
 from trunkline.gateway.v1 import event_service_pb2 as pb
 from trunkline.tenant.v1 import tenant_pb2
 from trunkline_gateway import schema
-from trunkline_gateway.config import MOST_BODY_BYTES, GatewayConfig
-from trunkline_gateway.events.rejections import Bounds, Rejections, insert_rejections, rejection_row
+from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.hooks.headers import MOST_KEPT, MOST_VALUE, kept_of_anybody, pack_some
+from trunkline_gateway.hooks.settings import MOST_BODY_BYTES
 from trunkline_gateway.hooks.sources import source_of
+from trunkline_gateway.intake.rejections import Bounds, Rejections, insert_rejections, rejection_row
 from trunkline_gateway.providers.base import Delivery
-from trunkline_runtime.limits import MOST_MESSAGE_BYTES
+from trunkline_runtime.identity.access.rules import MOST_MESSAGE_BYTES
 from trunkline_runtime.settings import of_field
 from trunkline_store.migrations import upgrade
 

@@ -10,12 +10,11 @@ import pytest
 from gateway_world import opened
 from prometheus_client import REGISTRY
 from trunkline_gateway import ids, traces
-from trunkline_gateway.hooks import verdicts
 from trunkline_gateway.hooks.traffic import MOST_SOURCES, Traffic
 from trunkline_gateway.intake.spool import packed, unpacked
-from trunkline_gateway.intake.spool_log import Frame, Segment
+from trunkline_gateway.intake.spool_log import Frame, LogFile
 from trunkline_gateway.pipeline.kind import MOST_TENANTS, WorkerMetrics
-from trunkline_gateway.receipts import NewReceipt
+from trunkline_gateway.receipts import VERIFIED, NewReceipt
 from trunkline_runtime.observe import tracing
 from trunkline_work import Attempt, LeasedJob
 
@@ -56,7 +55,7 @@ async def world(tmp_path):
 
 def receipt(receipt_id: str) -> NewReceipt:
     now = datetime(2026, 11, 20, 12, tzinfo=UTC)
-    return NewReceipt(receipt_id, "s-1", "acme", "post_call", now, verdicts.VERIFIED, "", "", b"", b"{}")
+    return NewReceipt(receipt_id, "s-1", "acme", "post_call", now, VERIFIED, "", "", b"", b"{}")
 
 
 def test_an_id_says_whether_its_trace_is_exported():
@@ -78,7 +77,7 @@ def test_an_id_of_another_form_is_no_place_and_breaks_nothing():
 
 def test_a_receipt_leaves_the_spool_with_its_trace():
     sampled = ids.receipt_id(True)
-    frame = Frame(Segment(None), 0, packed(receipt(sampled), 0))  # type: ignore[arg-type]
+    frame = Frame(LogFile(None), 0, packed(receipt(sampled), 0))  # type: ignore[arg-type]
     assert unpacked(frame).receipt.receipt_id == sampled
 
 

@@ -14,9 +14,9 @@ import httpx
 import pytest
 from trunkline.gateway.v1 import event_service_pb2
 from trunkline.tenant.v1 import call_service_pb2, tenant_pb2, tenant_service_pb2
+from trunkline_gateway.api.credentials import Credentials
 from trunkline_gateway.api.transcode import writer
 from trunkline_gateway.api.transcode.bindings import RuleError, bindings_of, router_of
-from trunkline_gateway.api.transcode.credentials import Credentials
 from trunkline_gateway.api.transcode.router import RouteConflict
 from trunkline_gateway.api.transcode.transcoder import Transcoder
 from trunkline_gateway.hooks.limits import Buckets

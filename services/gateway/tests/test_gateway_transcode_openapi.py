@@ -12,11 +12,11 @@ import pytest
 from buf.validate import validate_pb2
 from trunkline.tenant.v1 import rate_service_pb2, source_service_pb2
 from trunkline_gateway.api.allowances import Allowances
+from trunkline_gateway.api.app import build_transcoder, public_bindings
 from trunkline_gateway.api.openapi.document import document
-from trunkline_gateway.api.transcode.app import build_transcoder, public_bindings
 from trunkline_gateway.api.transcode.bindings import router_of
 from trunkline_gateway.api.transcode.described_rules import limits, up_to
-from trunkline_gateway.api.transcode.router import Match
+from trunkline_gateway.api.transcode.router import RouteMatch
 from trunkline_runtime.identity.tokens import TokenSigner
 from trunkline_runtime.rpc.channels import Channels
 from trunkline_runtime.testing import KEY_FOLDER
@@ -34,7 +34,7 @@ def test_every_operation_is_a_route_and_every_route_an_operation() -> None:
     router, found = router_of(BINDINGS), []
     for path, method, operation in operations(document(BINDINGS)):
         match = router.find(method, re.sub(r"\{\w+\}", "ab-1", path))
-        assert isinstance(match, Match)
+        assert isinstance(match, RouteMatch)
         assert operation["operationId"] == match.target.rpc.rsplit(".", 1)[1].replace("/", "_")
         found.append(match.target.rpc)
     assert sorted(found) == sorted(binding.rpc for binding in BINDINGS)

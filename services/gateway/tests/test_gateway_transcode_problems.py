@@ -12,7 +12,7 @@ import grpc
 import pytest
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
-from trunkline_gateway.api.transcode.problems import HTTP_STATUS, from_rpc, render
+from trunkline_gateway.api.problems import HTTP_STATUS, from_rpc, render
 from trunkline_runtime import errors
 
 TOO_LARGE = "the request or its answer is too large"

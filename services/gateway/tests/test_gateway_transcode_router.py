@@ -6,7 +6,7 @@ import pytest
 from google.api_core import path_template
 from hypothesis import given
 from hypothesis import strategies as st
-from trunkline_gateway.api.transcode.router import Allowed, Match, RouteConflict, Router
+from trunkline_gateway.api.transcode.router import Allowed, RouteConflict, RouteMatch, Router
 from trunkline_gateway.api.transcode.template import TemplateError, parse
 
 
@@ -19,7 +19,7 @@ def routes(*templates: str) -> Router[str]:
 
 def found(router: Router[str], path: str) -> tuple[str, dict[str, str]] | None:
     match = router.find("GET", path)
-    return (match.target, match.values) if isinstance(match, Match) else None
+    return (match.target, match.values) if isinstance(match, RouteMatch) else None
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_the_most_specific_template_wins_in_any_order(path: str, winner: str, ba
 def test_a_less_specific_template_answers_a_method_that_the_more_specific_lacks() -> None:
     router = routes("/v1/things/best")
     router.add("DELETE", parse("/v1/things/{a}"), "delete")
-    assert router.find("DELETE", "/v1/things/best") == Match("delete", {"a": "best"})
+    assert router.find("DELETE", "/v1/things/best") == RouteMatch("delete", {"a": "best"})
     assert router.find("PUT", "/v1/things/best") == Allowed(("DELETE", "GET"))
     assert router.find("PUT", "/v1/things/x") == Allowed(("DELETE",))
 
@@ -163,5 +163,5 @@ def test_we_match_what_google_api_core_matches(
     # Ours lets ** be nothing, as http.proto says; google.api_core wants a segment.
     if not (rest and path.count("/") + 1 == "/".join(pieces).count("/") + 1):
         assert (ours is not None) == path_template.validate(text, path)
-    if isinstance(ours, Match) and text.startswith("{"):
+    if isinstance(ours, RouteMatch) and text.startswith("{"):
         assert path.startswith(ours.values["name"])

@@ -14,9 +14,9 @@ import httpx
 import pytest
 from prometheus_client import REGISTRY
 from trunkline_cli.suite.web import trusted
+from trunkline_gateway.api.credentials import Credentials, Shown
 from trunkline_gateway.api.openapi.document import document
 from trunkline_gateway.api.transcode.bindings import bindings_of, router_of
-from trunkline_gateway.api.transcode.credentials import Credentials, Shown
 from trunkline_gateway.api.transcode.streams import LastPart, Relay
 from trunkline_gateway.api.transcode.transcoder import Transcoder
 from trunkline_gateway.edge.front import HttpServer

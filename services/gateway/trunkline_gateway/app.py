@@ -23,7 +23,6 @@ from trunkline_gateway.config import GatewayConfig
 from trunkline_gateway.events.acceptance import READ_BYTES, Acceptance
 from trunkline_gateway.events.call_deletion import DELETE_CALL, DELETE_CALLER, CallDeletions
 from trunkline_gateway.events.progress import TellCall, telling
-from trunkline_gateway.events.rejections import Rejections
 from trunkline_gateway.events.replays import REPLAY, Replays
 from trunkline_gateway.events.retention import SWEEP, sweep
 from trunkline_gateway.events.service import EventService
@@ -40,14 +39,15 @@ from trunkline_gateway.intake.batches import Batches
 from trunkline_gateway.intake.inbox import SpoolingInbox
 from trunkline_gateway.intake.kept import REFRESH_SECONDS, Kept
 from trunkline_gateway.intake.outcomes import UNDECIDED
+from trunkline_gateway.intake.rejections import Rejections
 from trunkline_gateway.intake.spool import Spool
-from trunkline_gateway.intake.standby import standing_by
 from trunkline_gateway.intake.stored import Stored
 from trunkline_gateway.jobs.burials import TELL_SECONDS, Burials
 from trunkline_gateway.jobs.depth import LOOK_SECONDS, DepthGauges
 from trunkline_gateway.jobs.service import JobService
 from trunkline_gateway.jobs.shares import Shares
 from trunkline_gateway.receipts import Fresh
+from trunkline_gateway.standby import standing_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ async def build(
         queue = Queue(db, schema.jobs, shards=config.queue_shards)
         tasks = Tasks(db, schema.tasks)
         jobs = make_jobs(db, queue, _shares(config), pace)
-        kept = Kept(db)
+        kept = Kept(db, sources.quotas_of)
         limits = Limits.of(config, pace.clock, kept)
         rejections = Rejections(
             db,

@@ -9,13 +9,11 @@ from trunkline_runtime import forms
 from trunkline_runtime.config import StoreConfig, setting
 
 from trunkline_gateway.edge.limits import EdgeLimits
-
-MOST_BODY_BYTES = 8 << 20
-"""What the whole way of a webhook was tested with: a row of the store, a claim, an answer with the body."""
+from trunkline_gateway.hooks.settings import HookSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatewayConfig(StoreConfig):
+class GatewayConfig(HookSettings, StoreConfig):
     """Settings of the role `serve`; the worker's are in pipeline/config.py."""
 
     grpc_address: str = setting("127.0.0.1:50050", "the address that serves gRPC", form=forms.LISTEN)
@@ -29,33 +27,10 @@ class GatewayConfig(StoreConfig):
     http_address: str = setting(
         "127.0.0.1:8080", "the address that serves webhooks, /v1, /healthz, and /readyz", form=forms.LISTEN
     )
-    public_url: str = setting(
-        "http://127.0.0.1:8080",
-        "the URL that providers post to and sign; never taken from a Host header",
-        form=forms.WEB,
-    )
     audio_address: str = setting("127.0.0.1:50052", "the address of the audio service", form=forms.ADDRESS)
     ai_address: str = setting("127.0.0.1:50053", "the address of the ai service", form=forms.ADDRESS)
     source_cache: Path = setting(
         Path("var/gateway.sources"), "the file of the last known sources, encrypted", form=forms.FILE
-    )
-    max_body_bytes: int = setting(
-        1_048_576,
-        "the largest body of a webhook, in bytes; a larger webhook is answered 413",
-        least=1_024,
-        most=MOST_BODY_BYTES,
-    )
-    max_unverified: int = setting(
-        10_000,
-        "the most receipts that can wait for a source that cannot be looked up; above that, 503",
-        least=1,
-        most=1_000_000,
-    )
-    max_unverified_bytes: int = setting(
-        268_435_456,
-        "the most bytes of such receipts, including headers; above that, 503",
-        least=1_048_576,
-        most=68_719_476_736,
     )
     max_queued: int = setting(
         4_096, "the most webhooks that can wait for the writer; above that, 503", least=16, most=65_536
@@ -83,31 +58,6 @@ class GatewayConfig(StoreConfig):
         "the most bytes of rejections to keep of each source, including headers",
         least=65_536,
         most=1_073_741_824,
-    )
-    ceiling_per_second: float = setting(
-        50.0,
-        "the most webhooks a second of one source; above that, 429 with Retry-After. Keep it well below "
-        "the gateway's capacity, so that one source leaves room for the others",
-        least=1,
-        most=10_000_000,
-    )
-    ceiling_burst: float = setting(
-        500.0,
-        "the number of webhooks of one source that can arrive at once before the ceiling applies",
-        least=1,
-        most=10_000_000,
-    )
-    tenant_bytes_per_second: float = setting(
-        8_388_608.0,
-        "the most bytes a second of one tenant's webhooks, after decompression; above that, 429 with Retry-After",
-        least=1_048_576,
-        most=1e12,
-    )
-    tenant_bytes_burst: float = setting(
-        33_554_432.0,
-        "the number of bytes of one tenant's webhooks that can arrive at once before that limit applies",
-        least=1_048_576,
-        most=1e12,
     )
     http_connections: int = setting(
         4_096, "the most HTTP connections at once; above that, 503", least=16, most=100_000

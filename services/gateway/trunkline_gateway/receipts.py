@@ -7,6 +7,11 @@ from datetime import datetime
 from itertools import takewhile
 from typing import Any, NamedTuple
 
+from trunkline.gateway.v1 import event_pb2
+
+VERIFIED = int(event_pb2.VERDICT_VERIFIED)
+UNVERIFIED = int(event_pb2.VERDICT_UNVERIFIED)
+"""How a receipt's signature was found, as stored in receipts."""
 _FRESH_BYTES = 16 << 20
 _FRESH_EACH = 1_024  # about what Python's own objects of a receipt take
 
@@ -21,7 +26,7 @@ class NewReceipt(NamedTuple):
     event_type: str
     received_at: datetime
     verdict: int
-    """One of hooks/verdicts.py."""
+    """VERIFIED or UNVERIFIED."""
     content_type: str
     url: str
     """The path and query as they came; empty once verified."""

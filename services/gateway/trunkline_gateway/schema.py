@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import sqlalchemy as sa
 from trunkline_jobs import jobs_table
 from trunkline_store.declare import index_options, key_from, pending_column, pending_index, table_options
@@ -162,7 +164,7 @@ sa.Index(
 # Which receipts told us of which event: a redelivery adds a row here and nothing else. One whose body is that of the
 # event's first receipt keeps none of its own, only how large it was (redeliveries.py). The index is here and not on
 # the receipts, whose append bears none; ids of one process grow, so its writes lie side by side. So do the rows, on
-# SQLite: they are in the order of the receipts, and an event finds its first one by `first_seq` (events/links.py).
+# SQLite: they are in the order of the receipts, and an event finds its first one by `first_seq` (links_of).
 event_receipts = sa.Table(
     "event_receipts",
     metadata,
@@ -215,7 +217,7 @@ eventless_receipts = sa.Table(
     sa.Index("eventless_receipts_by_expiry", "tenant_id", "expire_at", info=index_options()),
 )
 
-# Requests with a wrong signature, kept where an operator can look at them; the oldest go first (events/rejections.py).
+# Requests with a wrong signature, kept where an operator can look at them; the oldest go first (intake/rejections.py).
 rejections = sa.Table(
     "rejections",
     metadata,
@@ -279,3 +281,21 @@ JOB_ID = sa.func.coalesce(events.c.job_id, events.c.event_id)
 
 # The gateway's own work: replays, deletions of tenants, sweeps, and whatever waits to be looked at again.
 tasks = jobs_table(metadata, "tasks")
+
+
+def links_of(tenant: str, event_ids: Sequence[str]) -> sa.ColumnElement[bool]:
+    """Return the condition that a link between a receipt and an event is of one of these events.
+
+    On SQLite a receipt's link lies beside those that came before it, so that one that tells of a new event changes no
+    page in the order of a digest. Only links that are not the first of their event are listed by event there; the
+    first is named by `first_seq`. On Spanner the key of the links begins with the event, and finds all of them.
+
+    The numbers are looked up before the links, not beside them: SQLite takes an OR for a reason to read all links of
+    the tenant.
+    """
+    links = event_receipts.c
+    others = sa.select(links.seq).where(links.tenant_id == tenant, links.event_id.in_(event_ids), NOT_FIRST)
+    firsts = sa.select(events.c.first_seq)
+    firsts = firsts.where(events.c.tenant_id == tenant, events.c.event_id.in_(event_ids))
+    numbers = sa.union_all(others.correlate(None), firsts.correlate(None))
+    return sa.and_(links.tenant_id == tenant, links.event_id.in_(event_ids), links.seq.in_(numbers))

@@ -22,12 +22,12 @@ from trunkline_runtime.rpc.server import Server
 from trunkline_store import NEVER_PASS
 
 from trunkline_gateway.api.allowances import Allowances, asking
+from trunkline_gateway.api.app import build_transcoder
 from trunkline_gateway.api.conversation import ConversationService
+from trunkline_gateway.api.credentials import Credentials
 from trunkline_gateway.api.media.app import media_api
 from trunkline_gateway.api.operations import OperationsService
 from trunkline_gateway.api.readiness import Readiness
-from trunkline_gateway.api.transcode.app import build_transcoder
-from trunkline_gateway.api.transcode.credentials import Credentials
 from trunkline_gateway.api.usage import UsageService
 from trunkline_gateway.app import GatewayParts, build
 from trunkline_gateway.config import GatewayConfig

@@ -12,8 +12,7 @@ from trunkline.tenant.v1 import source_service_pb2
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.testing import KEY_FOLDER
 from trunkline_store import Database
-from trunkline_store.declare import undeclared
-from trunkline_store.migrations import differences
+from trunkline_store.testing.schema import differences, undeclared
 from trunkline_tenant.app import build
 from trunkline_tenant.config import load_config
 from trunkline_tenant.crypto import SecretBox, UnreadableSecret

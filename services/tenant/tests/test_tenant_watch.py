@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import grpc
 import pytest
 from trunkline.tenant.v1 import source_pb2, source_service_pb2, tenant_pb2, tenant_service_pb2
-from trunkline_tenant.sources import changes
+from trunkline_tenant import source_changes
 
 from .conftest import make_config, running
 
@@ -130,7 +130,7 @@ async def test_a_revision_from_before_deletions_were_forgotten_starts_anew(suite
     await delete(suite, gone)
     # On Spanner a change carries the commit's own time, which no clock of a test's moves.
     behind = max(0.0, (datetime.now(UTC) - suite.clock.now()).total_seconds())
-    suite.clock.advance(behind + changes.DELETIONS_KEPT.total_seconds() + 1)
+    suite.clock.advance(behind + source_changes.DELETIONS_KEPT.total_seconds() + 1)
     await delete(suite, last)
     with watching(suite, 3) as watcher:
         assert (await watcher.next()).reset
@@ -149,7 +149,7 @@ async def test_another_replicas_change_is_seen_by_looking(store_url):
             await watcher.until_caught_up()
             now = suite.clock.now()
             # Written beside the service, so no bell rings.
-            await suite.app.db.write(lambda conn: changes.changed(conn, "acme", bare(source), now))
+            await suite.app.db.write(lambda conn: source_changes.changed(conn, "acme", bare(source), now))
             assert (await watcher.next()).revision == 2
 
 

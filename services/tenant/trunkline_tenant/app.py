@@ -34,14 +34,14 @@ from trunkline_tenant.crypto import UnreadableSecret
 from trunkline_tenant.edge import authz, ratelimit
 from trunkline_tenant.edge.authz import Authorization
 from trunkline_tenant.edge.ratelimit import RateLimitService
-from trunkline_tenant.edge.rates import Rates
+from trunkline_tenant.edge.rates import EdgeRates
 from trunkline_tenant.edge.service import RateService
 from trunkline_tenant.keys.service import ApiKeyService, LocalAuthenticator
 from trunkline_tenant.leads.service import LeadService
 from trunkline_tenant.schema import metadata
 from trunkline_tenant.sources import secret_rows
 from trunkline_tenant.sources.service import SourceService
-from trunkline_tenant.sources.watch import SNAPSHOT_PAGE, Bell, Watch
+from trunkline_tenant.sources.watch import SNAPSHOT_PAGE, Bell, SourceWatch
 from trunkline_tenant.tenants.service import TenantService
 
 log = get_logger(__name__)
@@ -55,7 +55,7 @@ class TenantParts:
     db: Database
     server: Server
     bell: Bell
-    rates: Rates
+    rates: EdgeRates
     pace: Pace
 
     def running(self) -> AbstractAsyncContextManager[Server]:
@@ -96,7 +96,7 @@ async def build(
             authenticator=authenticator,
         )
         bell = Bell()
-        watch = Watch(
+        watch = SourceWatch(
             db,
             box,
             bell,
@@ -108,7 +108,7 @@ async def build(
         _add_services(
             server, db, authenticator, bell, SourceService(db, box, bell, watch), config.list_staleness
         )
-        rates = Rates.of_config(db, config)
+        rates = EdgeRates.of(db, config)
         stack.push_async_callback(rates.close)
         server.add(
             rate_service_pb2_grpc.add_RateServiceServicer_to_server,
@@ -164,7 +164,7 @@ def _add_services(
     server.health.depend("store", store_answers, at_drain=db.hurry)
 
 
-def _serve_envoy(server: Server, rates: Rates, authorization: Authorization) -> None:
+def _serve_envoy(server: Server, rates: EdgeRates, authorization: Authorization) -> None:
     server.add(authz.add_to_server, authorization, authz.SERVICE, described=False)
     server.add(ratelimit.add_to_server, RateLimitService(rates), ratelimit.SERVICE, described=False)
 

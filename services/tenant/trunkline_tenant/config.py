@@ -16,6 +16,7 @@ from trunkline_store import StoreError
 from trunkline_store.sqlite.connect import connect_observer, engine_over
 
 from trunkline_tenant.crypto import SecretBox, UnreadableSecret
+from trunkline_tenant.edge.settings import RateSettings
 from trunkline_tenant.keys.service import EDGE_PREFIX, OPERATOR_PREFIX
 from trunkline_tenant.sources import secret_rows
 
@@ -35,7 +36,7 @@ def _token(prefix: str) -> forms.Form:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TenantConfig(StoreConfig):
+class TenantConfig(RateSettings, StoreConfig):
     """What the tenant service is told."""
 
     secret_keys: tuple[str, ...] = setting(
@@ -66,37 +67,6 @@ class TenantConfig(StoreConfig):
         "and ratelimit services are not served",
         secret=True,
         form=_token(EDGE_PREFIX),
-    )
-    rate_address_per_hour: int = setting(
-        1_000,
-        "the most API requests an hour from one address (for IPv6, one /64), on each route; 0 for no limit",
-        least=0,
-        most=1_000_000_000,
-    )
-    rate_user_per_hour: int = setting(
-        500,
-        "the most API requests an hour of one user, on each route; 0 for no limit",
-        least=0,
-        most=1_000_000_000,
-    )
-    rate_tenant_per_hour: int = setting(
-        10_000,
-        "the most API requests an hour of one tenant with the plan STANDARD, on each route; a fifth of it for TRIAL, "
-        "ten times for LARGE; 0 for no limit",
-        least=0,
-        most=1_000_000_000,
-    )
-    rates_file: Path | None = setting(
-        None,
-        "a JSON file that changes these limits, and holds the emergency throttle; it is read again when it changes",
-        form=forms.FILE,
-    )
-    rates_redis: str | None = setting(
-        None,
-        "the Redis that all replicas count requests in, such as redis://127.0.0.1:6379/0; if empty, each replica "
-        "counts by itself",
-        secret=True,
-        form=forms.MAYBE_REDIS,
     )
 
     def box(self) -> SecretBox:

@@ -22,9 +22,10 @@ from typing import Any
 import jiwer
 from trunkline_audio.app import PREPARE
 from trunkline_audio.engines.base import EngineResult
+from trunkline_audio.engines.recording import RecordingFile
 from trunkline_audio.engines.whisper.engine import WhisperEngine
 from trunkline_audio.engines.whisper.settings import WhisperSettings
-from trunkline_audio.media.preparation import PrepareLimits, Preparer, RecordingFile
+from trunkline_audio.media.preparation import PrepareLimits, Preparer
 from trunkline_audio.workers.pool import WorkerPool
 from whisper_normalizer.english import EnglishTextNormalizer
 

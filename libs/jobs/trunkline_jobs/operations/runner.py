@@ -52,7 +52,7 @@ TENANTS_SHARE = 0.75
 _PASSING = (Aborted, Internal, Unknown)
 
 
-class State(Protocol):
+class TellProgress(Protocol):
     """Replaces an operation's metadata by what is known so far."""
 
     async def __call__(self, metadata: Message, beside: Callable[[Connection], None] | None = None) -> None:
@@ -74,11 +74,11 @@ class Work:
     """The message that started it."""
     attempt: int
     """Counted from 1; an attempt that ended with its process counts, unless it got on."""
-    state: State
+    state: TellProgress
 
 
 @dataclass(frozen=True)
-class Kind:
+class OperationKind:
     """One kind of operation: what starts it, and what works on it.
 
     `work` returns the response, and may be run again after any part of it: ids of what it makes derive from the
@@ -101,7 +101,7 @@ class OperationRunner:
     def __init__(
         self,
         operations: Operations,
-        kinds: Sequence[Kind],
+        kinds: Sequence[OperationKind],
         *,
         slots: int,
         stopping: asyncio.Event | None = None,
@@ -220,7 +220,7 @@ class _Handlers:
     def __init__(
         self,
         operations: Operations,
-        kinds: Mapping[str, Kind],
+        kinds: Mapping[str, OperationKind],
         lease_seconds: float,
         jitter: Callable[[], float],
     ) -> None:
@@ -284,7 +284,7 @@ class _Handlers:
         )
         return then
 
-    def _follow_up(self, kind: Kind, job: work.LeasedJob, error: TrunklineError) -> work.FollowUp:
+    def _follow_up(self, kind: OperationKind, job: work.LeasedJob, error: TrunklineError) -> work.FollowUp:
         if error.transient:
             waited = self._now() - (job.stage_began_at or self._now())
             if waited >= kind.patience:

@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 
 import grpc
 from cachetools import LRUCache
+from trunkline.common.v1 import usage_pb2
 from trunkline.tenant.v1 import cost_pb2, cost_service_pb2, cost_service_pb2_grpc
 
 from trunkline_runtime.engines.base import Engine, EngineError, EngineUsage
-from trunkline_runtime.engines.messages import usage_message
 from trunkline_runtime.errors import InvalidArgument, NotFound, from_rpc_error
 from trunkline_runtime.flights import Flights
 from trunkline_runtime.observe import logs, metrics
@@ -173,3 +173,17 @@ class Teller:
         _lost.labels("refused").inc()
         log.warning("charges_refused", tenant=tenant, error=type(error).__name__)
         return False
+
+
+def usage_message(usage: EngineUsage) -> usage_pb2.EngineUsage:
+    """Return an answer's usage as the message that resources show; audio to the microsecond."""
+    message = usage_pb2.EngineUsage(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cost_micros=usage.cost_micros,
+        cached=usage.cached,
+        reused_similarity=usage.reused_similarity,
+    )
+    if usage.audio_seconds:
+        message.audio_duration.FromMicroseconds(round(usage.audio_seconds * 1_000_000))
+    return message

@@ -12,8 +12,8 @@ import grpc
 import grpc.aio
 
 from trunkline_runtime.config import CommonConfig
+from trunkline_runtime.identity.access.rules import MOST_MESSAGE_BYTES
 from trunkline_runtime.identity.tokens import TokenSigner
-from trunkline_runtime.limits import MOST_MESSAGE_BYTES
 from trunkline_runtime.observe.metrics import RpcMetrics
 from trunkline_runtime.rpc.client_interceptors import UnaryUnary, stream_interceptors
 from trunkline_runtime.rpc.tls import Renewed, Tls

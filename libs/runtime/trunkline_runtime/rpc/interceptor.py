@@ -34,8 +34,8 @@ from trunkline_runtime.errors import (
 )
 from trunkline_runtime.errors.wire import to_status, to_trailers
 from trunkline_runtime.identity.access import OPEN_PREFIXES, Rule
+from trunkline_runtime.identity.access.rules import MOST_REQUEST_BYTES
 from trunkline_runtime.identity.callers import ANONYMOUS, Caller, set_caller
-from trunkline_runtime.limits import MOST_REQUEST_BYTES
 from trunkline_runtime.observe import logs, tracing
 from trunkline_runtime.observe.metrics import RpcMetrics
 from trunkline_runtime.process import machine
@@ -43,7 +43,7 @@ from trunkline_runtime.rpc import guard
 from trunkline_runtime.rpc.authenticator import KEY_PREFIX
 from trunkline_runtime.rpc.call import Rpc, set_rpc
 from trunkline_runtime.rpc.crowds import Crowds
-from trunkline_runtime.rpc.refusals import Refusals
+from trunkline_runtime.rpc.refusals import RefusalLog
 from trunkline_runtime.rpc.scans import Scans
 
 log = logs.get_logger(__name__)
@@ -91,7 +91,7 @@ class ServerInterceptor(grpc.aio.ServerInterceptor):
         self._scans = scans
         self._crowds = crowds
         self._translate = translate
-        self._refusals = Refusals("rpc_refused", "rpc_failed")
+        self._refusals = RefusalLog("rpc_refused", "rpc_failed")
         self._metrics = RpcMetrics("server")
         self._keep = keep
         self._open_seconds = open_seconds

@@ -11,7 +11,7 @@ from trunkline_runtime.rpc.guard import ForeignName, ForeignPeer
 log = get_logger(__name__)
 
 
-class Refusals:
+class RefusalLog:
     """Writes the event `refused` at the level info, and `failed` as a warning of what may succeed later."""
 
     def __init__(self, refused: str, failed: str, repeats: Repeats | None = None) -> None:

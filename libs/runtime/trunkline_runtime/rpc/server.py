@@ -24,9 +24,9 @@ from trunkline_runtime.api.validation import validator
 from trunkline_runtime.config import CommonConfig, ConfigError, env_name
 from trunkline_runtime.errors import Unauthenticated
 from trunkline_runtime.identity import access
+from trunkline_runtime.identity.access.rules import MOST_MESSAGE_BYTES, MOST_REQUEST_BYTES
 from trunkline_runtime.identity.callers import Caller
 from trunkline_runtime.identity.tokens import TokenSigner
-from trunkline_runtime.limits import MOST_MESSAGE_BYTES, MOST_REQUEST_BYTES
 from trunkline_runtime.observe import disks, exporting, logs
 from trunkline_runtime.observe.endpoint import MetricsEndpoint, Ready
 from trunkline_runtime.process import garbage, supervisor

@@ -35,7 +35,7 @@ class Entry(NamedTuple):
     size: int
 
 
-class RowForm:
+class WireForm:
     """How a row of one table goes over the wire."""
 
     def __init__(self, table: sa.Table, dialect: sa.Dialect) -> None:
@@ -97,7 +97,7 @@ class SpannerAppender(Appender):
 
     def __init__(
         self,
-        form: RowForm,
+        form: WireForm,
         client: Client,
         sessions: Sessions,
         pool: Executor,
@@ -188,7 +188,7 @@ class SpannerAppender(Appender):
 class _Batches:
     """Commits batches, on the pool's threads; halves one that is refused until the refused rows stand alone."""
 
-    def __init__(self, form: RowForm, client: Client, sessions: Sessions) -> None:
+    def __init__(self, form: WireForm, client: Client, sessions: Sessions) -> None:
         self._form = form
         self._client = client
         self._sessions = sessions

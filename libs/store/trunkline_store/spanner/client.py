@@ -25,7 +25,7 @@ from google.protobuf.struct_pb2 import ListValue, Value
 from trunkline_store.errors import StoreError, StoreUnavailable
 from trunkline_store.spanner.address import Address
 from trunkline_store.spanner.answers import Result, parts_of, result_of
-from trunkline_store.spanner.deadline import Deadline, Line
+from trunkline_store.spanner.deadline import Deadline, Reachability
 from trunkline_store.spanner.errors import (
     DatabaseMissing,
     OutOfTime,
@@ -52,7 +52,7 @@ class Client:
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self._line = Line()
+        self._line = Reachability()
         self._resource = ("google-cloud-resource-prefix", address.name)
         self._channel: grpc.Channel | None = None
         if address.emulator:

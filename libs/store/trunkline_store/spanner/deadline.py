@@ -10,7 +10,7 @@ from collections.abc import Callable
 from trunkline_store.spanner.errors import OutOfTime
 
 
-class Line:
+class Reachability:
     """Whether Spanner answers, as all threads of a process see it together; cut once nobody is to wait any more."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -56,9 +56,9 @@ class Line:
 class Deadline:
     """A moment by which something must have ended; sooner when its line is cut."""
 
-    def __init__(self, seconds: float, line: Line | None = None) -> None:
+    def __init__(self, seconds: float, line: Reachability | None = None) -> None:
         self._end = time.monotonic() + seconds
-        self._line = line or Line()
+        self._line = line or Reachability()
 
     def left(self) -> float:
         """Return the seconds that are left; OutOfTime when none are."""

@@ -17,7 +17,7 @@ from trunkline_store.clock import Clock
 from trunkline_store.database import Database
 from trunkline_store.features import Features
 from trunkline_store.spanner.address import Address, parse_address
-from trunkline_store.spanner.appender import RowForm, SpannerAppender
+from trunkline_store.spanner.appender import SpannerAppender, WireForm
 from trunkline_store.spanner.client import Client
 from trunkline_store.spanner.dialect import StoreSpannerDialect
 from trunkline_store.spanner.schema import check_revision, create_missing
@@ -124,7 +124,7 @@ class SpannerDatabase(Database):
         appender = self._appenders.get(table.name)
         if appender is None:
             appender = self._appenders[table.name] = SpannerAppender(
-                RowForm(table, self._dialect),
+                WireForm(table, self._dialect),
                 self._client,
                 self._sessions,
                 self._append_pool,

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from trunkline_store.appender import Appender, Stored, row_columns
 from trunkline_store.errors import InvalidValue, StoreBusy
 from trunkline_store.sqlite.statements import RowForm
-from trunkline_store.sqlite.units import Batch, Entry
+from trunkline_store.sqlite.units import Entry, InsertBatch
 
 # One statement for a batch of up to this many rows: each further one takes the GIL back once more.
 ROWS_A_STATEMENT = 256
@@ -100,18 +100,18 @@ class SqliteAppender(Appender):
     def __len__(self) -> int:
         return len(self._queue)
 
-    def take(self) -> Batch | None:
+    def take(self) -> InsertBatch | None:
         """Take what waits, bounded, as one batch."""
         return self._taken(self._queue, lot(len(self._queue)))
 
-    def take_background(self) -> Batch | None:
+    def take_background(self) -> InsertBatch | None:
         """Take what waits in the background, bounded; what is left has another turn."""
         batch = self._taken(self._background, min(len(self._background), ROWS_A_STATEMENT))
         if self._background:
             self._later(self)
         return batch
 
-    def _taken(self, queue: deque[Entry], count: int) -> Batch | None:
+    def _taken(self, queue: deque[Entry], count: int) -> InsertBatch | None:
         if not count:
             return None
         entries: list[Entry] = []
@@ -122,7 +122,7 @@ class SqliteAppender(Appender):
             size += entry.size
             if size > BYTES_A_BATCH:
                 break
-        return Batch(entries, self._form, self._rows_a_statement, self._released, self._stored)
+        return InsertBatch(entries, self._form, self._rows_a_statement, self._released, self._stored)
 
     def _released(self, rows: int, size: int) -> None:
         self._rows -= rows

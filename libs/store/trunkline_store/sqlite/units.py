@@ -15,7 +15,7 @@ from trunkline_store.sqlite.statements import RowForm
 from trunkline_store.sqlite.transaction import GroupLost, Transaction
 
 
-class Call:
+class WriteCall:
     """One callback and the future that waits for it."""
 
     __slots__ = ("_error", "_value", "fn", "future")
@@ -90,7 +90,7 @@ class Entry(NamedTuple):
     size: int
 
 
-class Batch:
+class InsertBatch:
     """Rows of one table that are inserted together."""
 
     __slots__ = ("_errors", "_form", "_numbered", "_released", "_rows_a_statement", "_stored", "entries")

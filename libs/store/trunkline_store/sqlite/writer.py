@@ -26,7 +26,7 @@ from trunkline_store.errors import StoreBusy, StoreClosed, StoreError, StoreUnav
 from trunkline_store.sqlite.appender import SqliteAppender
 from trunkline_store.sqlite.demand import demand_of
 from trunkline_store.sqlite.transaction import GroupLost, Transaction
-from trunkline_store.sqlite.units import Batch, Call
+from trunkline_store.sqlite.units import InsertBatch, WriteCall
 
 CALLS_A_TURN = 256
 # How long callbacks of one lane go on in a turn before the rows that wait are appended.
@@ -42,8 +42,8 @@ _MEASURED_SECONDS = 0.05
 CROWD_SECONDS = 0.05
 QUIET_SECONDS = 1.0
 
-Unit = Call | Batch
-Task = Call | SqliteAppender
+Unit = WriteCall | InsertBatch
+Task = WriteCall | SqliteAppender
 """Work of the background lane: a callback, or rows that an appender holds for it."""
 
 
@@ -64,7 +64,7 @@ class Writer:
         self._loop = loop
         self._max_calls = max_calls
         self._clock = clock
-        self._foreground: deque[Call] = deque()
+        self._foreground: deque[WriteCall] = deque()
         self._background: deque[Task] = deque()
         self._between: deque[Callable[[], None]] = deque()
         self.appenders: list[SqliteAppender] = []
@@ -107,7 +107,7 @@ class Writer:
         if len(lane) >= self._max_calls:
             raise StoreBusy(f"{len(lane)} transactions wait for the writer")
         future = self._loop.create_future()
-        lane.append(Call(fn, future))
+        lane.append(WriteCall(fn, future))
         self.wake()
         return future
 
@@ -239,7 +239,7 @@ class Writer:
         """Run work of the background lane, in the order in which it came, until its time is up; one at least."""
         for _ in range(min(len(self._background), CALLS_A_TURN)):
             task = self._background.popleft()
-            if isinstance(task, Call):
+            if isinstance(task, WriteCall):
                 self._run_call(task, units)
             elif batch := task.take_background():
                 units.append(batch)
@@ -259,7 +259,7 @@ class Writer:
             batch.apply(self._tx)
         return sum(len(batch.entries) for batch in batches)
 
-    def _run_call(self, call: Call, units: list[Unit]) -> None:
+    def _run_call(self, call: WriteCall, units: list[Unit]) -> None:
         if call.future.cancelled():
             return  # nobody waits and nothing was done
         units.append(call)
@@ -278,7 +278,7 @@ class Writer:
     def _fail_all(self, exc: BaseException) -> None:
         """Tell everybody who waits; on the event loop, so that nobody queues meanwhile."""
         error = StoreUnavailable(f"the writer has stopped: {exc}")
-        calls = [task for task in self._background if isinstance(task, Call)]
+        calls = [task for task in self._background if isinstance(task, WriteCall)]
         units: list[Unit] = [*self._under_way, *self._foreground, *calls]
         self._foreground.clear()
         self._background.clear()

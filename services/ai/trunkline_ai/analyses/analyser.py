@@ -23,11 +23,11 @@ from trunkline_words.personal.policy import hidden_kinds
 from trunkline_ai.analyses.additions import analysis_of
 from trunkline_ai.analyses.dialogue import Dialogue
 from trunkline_ai.analyses.rows import REFUSED, Analyses, StoredAnalysis, result_of
-from trunkline_ai.config import LOCAL
 from trunkline_ai.engines.base import AnalysisResult
 from trunkline_ai.names import analysis_id, call_name
 from trunkline_ai.redaction.stored import redact_message
 from trunkline_ai.routing.router import Routed, Router
+from trunkline_ai.routing.settings import LOCAL
 
 _ANSWER_SECONDS = 0.5
 """Of a caller's deadline, for the way back."""

@@ -8,8 +8,8 @@ from functools import cache
 from google.protobuf.duration_pb2 import Duration
 from trunkline.ai.v1 import analysis_pb2
 from trunkline.common.v1 import labels_pb2
+from trunkline_runtime.engines.account import usage_message
 from trunkline_runtime.engines.base import EngineUsage
-from trunkline_runtime.engines.messages import usage_message
 
 from trunkline_ai.engines.base import AnalysisResult, Entity
 from trunkline_ai.engines.findings import Findings, Mark, Mention, MoodPart, Quote, Scorecard, Side

@@ -12,8 +12,8 @@ from trunkline_runtime.engines.base import EngineUsage
 from trunkline_ai.cache.keys import Question
 from trunkline_ai.cache.tiers import AnswerCache
 from trunkline_ai.engines.base import CompletingEngine, Completion, Finish, Prompt
+from trunkline_ai.engines.prompts.schemas import problem_of
 from trunkline_ai.engines.wrapped import Wrapped
-from trunkline_ai.prompts.schemas import problem_of
 
 
 class CachedEngine(Wrapped[CompletingEngine]):

@@ -38,7 +38,7 @@ _NUMBERS = frozenset({
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class Shingled:
     """The words of a conversation, cut into shingles."""
 
     family: bytes
@@ -46,14 +46,14 @@ class Text:
     shingles: frozenset[int]
 
 
-def text_of(family: bytes, words: str) -> Text | None:
+def text_of(family: bytes, words: str) -> Shingled | None:
     """Return a text to compare; None for one that is too short or too long to be a script."""
     said = _WORD.findall(words.lower()[: MOST_WORDS * 30])
     if not LEAST_WORDS <= len(said) <= MOST_WORDS:
         return None
     numbers = [word for word in said if word in _NUMBERS or any(letter.isdigit() for letter in word)]
     cut = (" ".join(said[at : at + _SHINGLE]) for at in range(len(said) - _SHINGLE + 1))
-    return Text(digest(family, *numbers), frozenset(zlib.crc32(one.encode()) for one in cut))
+    return Shingled(digest(family, *numbers), frozenset(zlib.crc32(one.encode()) for one in cut))
 
 
 def is_script(answer: str) -> bool:
@@ -96,7 +96,7 @@ class Scripts:
     def __len__(self) -> int:
         return self._count
 
-    def find(self, text: Text) -> tuple[Answer, float] | None:
+    def find(self, text: Shingled) -> tuple[Answer, float] | None:
         """Return the answer of the most similar script that is similar enough, and how similar it is."""
         best: _Script | None = None
         most = LEAST_SIMILARITY
@@ -109,7 +109,7 @@ class Scripts:
         self._families.move_to_end(text.family)
         return Answer.unpacked(best.packed), most
 
-    def add(self, text: Text, tenant: str, call: str, answer: Answer) -> None:
+    def add(self, text: Shingled, tenant: str, call: str, answer: Answer) -> None:
         """Keep the answer to a script; the family that was asked for longest ago makes room."""
         family = self._families.setdefault(text.family, [])
         if len(family) >= MOST_OF_A_FAMILY:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trunkline_runtime.engines.base import EngineError
+from trunkline_runtime.language_tags import is_among
 
 from trunkline_ai.engines.base import (
     AnalysisResult,
@@ -19,10 +20,9 @@ from trunkline_ai.engines.base import (
     Transcript,
 )
 from trunkline_ai.engines.labels import CONTENT_BLOCKED, Intent, LeadLevel, Sentiment, Unreliable
-from trunkline_ai.engines.tags import is_among
+from trunkline_ai.engines.prompts import analyse_call
+from trunkline_ai.engines.prompts.schemas import problem_of, within
 from trunkline_ai.engines.wrapped import Wrapped
-from trunkline_ai.prompts import analyse_call
-from trunkline_ai.prompts.schemas import problem_of, within
 
 _MOST_MALFORMED = 2
 """Answers of no use to one question after which it is asked again: each was paid for."""

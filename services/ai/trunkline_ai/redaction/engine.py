@@ -12,8 +12,8 @@ from typing import Any
 from trunkline_words.personal.placeholders import Redaction
 
 from trunkline_ai.engines.base import CompletingEngine, Completion, Prompt, SpeakerRole, Turn
+from trunkline_ai.engines.prompts.fence import fenced
 from trunkline_ai.engines.wrapped import Wrapped
-from trunkline_ai.prompts.fence import fenced
 
 _EXPLAINED = """
 In the conversation, personal data is replaced by placeholders in square brackets, such as [NAME_1] or [PHONE_2]. The

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from trunkline_runtime.language_tags import may_be_english
+
 from trunkline_ai.engines.base import AnalysisResult, Context, SpeakerRole, Transcript
 from trunkline_ai.engines.labels import Intent, Unreliable
-from trunkline_ai.engines.tags import may_be_english
 
 _MANY_WORDS = 600
 _MANY_TURNS = 40

@@ -10,13 +10,13 @@ from types import MappingProxyType
 from trunkline.common.v1 import analysis_settings_pb2
 from trunkline_runtime.engines.base import EngineError, passed_over
 from trunkline_runtime.engines.fairness import FairLanes
+from trunkline_runtime.language_tags import is_among
 from trunkline_runtime.observe import logs, metrics
 
-from trunkline_ai.config import BALANCED, CHEAP, LOCAL, PRIVATE, QUALITY
 from trunkline_ai.engines.base import AnalysisResult, Context, LanguageEngine, Transcript
 from trunkline_ai.engines.labels import CONTENT_BLOCKED
-from trunkline_ai.engines.tags import is_among
 from trunkline_ai.routing.complexity import complexity_of, is_foreign
+from trunkline_ai.routing.settings import BALANCED, CHEAP, LOCAL, PRIVATE, QUALITY
 
 log = logs.get_logger(__name__)
 

@@ -9,34 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from trunkline_runtime.engines.base import Engine, EngineError, EngineUsage
+from trunkline_runtime.engines.base import Engine, EngineUsage
 
-
-@dataclass(frozen=True)
-class Utterance:
-    """A stretch of speech in one lane; times in samples at 16 kHz, `voice` 1 or 2, 0 when not told apart."""
-
-    lane: int
-    start: int
-    end: int
-    voice: int = 0
-
-
-@dataclass(frozen=True)
-class PreparedAudio:
-    """A decoded recording: int16 at 16 kHz in the files `lane(0)`.. and the speech found in them."""
-
-    scratch: Path
-    lanes: int
-    channels: int
-    sample_rate: int
-    seconds: float
-    speech_seconds: float
-    utterances: tuple[Utterance, ...]
-
-    def lane(self, index: int) -> Path:
-        """The file that holds a lane's samples."""
-        return Path(f"{self.scratch}.{index}")
+from trunkline_audio.media.prepared import PreparedAudio
 
 
 class Checkpoints(Protocol):
@@ -124,10 +99,6 @@ class EngineInput(Protocol):
 
     def prepared(self) -> AbstractAsyncContextManager[PreparedAudio]:
         """Decodes it and finds its speech; the files are gone when the block ends."""
-
-
-class RecordingFault(EngineError):
-    """The recording cannot be decoded, or not now: no engine can change that."""
 
 
 @dataclass(frozen=True)

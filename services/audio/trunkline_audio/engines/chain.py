@@ -12,7 +12,8 @@ from trunkline_runtime.engines.base import NOT_READY, EngineError, passed_over
 from trunkline_runtime.errors import InvalidArgument
 from trunkline_runtime.observe import logs
 
-from trunkline_audio.engines.base import EngineResult, RecordingFault, SpeechEngine
+from trunkline_audio.engines.base import EngineResult, SpeechEngine
+from trunkline_audio.media.prepared import RecordingFault
 
 log = logs.get_logger(__name__)
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import cast
 
 from trunkline_runtime.config import ConfigError, env_name
 from trunkline_runtime.engines import loader
 from trunkline_runtime.engines.prices import load_prices, priced
 
-from trunkline_audio.config import GOOGLE, SERVICE, WHISPER, AudioConfig
 from trunkline_audio.engines.base import SpeechEngine
+from trunkline_audio.engines.settings import GOOGLE, WHISPER, EngineSettings
 from trunkline_audio.media.blobs.settings import BlobSettings
+from trunkline_audio.names import SERVICE
 
 _VARIABLE = env_name(SERVICE, "engine")
 _PRICES = {
@@ -28,13 +30,13 @@ _MEMBERS = {
 """What an engine has for each capability, the first for every one."""
 
 
-def load_engines(config: AudioConfig) -> dict[str, SpeechEngine]:
-    """Make the engines of `config.engines`, each a name of NAMED, or `module:factory`. Starts nothing.
+def load_engines(settings: EngineSettings, scratch: Path) -> dict[str, SpeechEngine]:
+    """Make the engines of `settings.engines`, each a name of NAMED, or `module:factory`. Starts nothing.
 
-    Raises ConfigError.
+    `scratch` is the folder for what an engine keeps while it works. Raises ConfigError.
     """
-    named = {name: partial(make, config) for name, make in NAMED.items()}
-    return {value: _loaded(value, named) for value in config.engines}
+    named = {name: partial(make, settings, scratch) for name, make in NAMED.items()}
+    return {value: _loaded(value, named) for value in settings.engines}
 
 
 def _loaded(value: str, named: Mapping[str, Callable[[], SpeechEngine]]) -> SpeechEngine:
@@ -47,23 +49,23 @@ def _loaded(value: str, named: Mapping[str, Callable[[], SpeechEngine]]) -> Spee
     return cast(SpeechEngine, engine)
 
 
-def _whisper(config: AudioConfig) -> SpeechEngine:
+def _whisper(settings: EngineSettings, _scratch: Path) -> SpeechEngine:
     from trunkline_audio.engines.whisper.engine import WhisperEngine  # noqa: PLC0415 - engines load when used
 
-    return WhisperEngine(config.whisper)
+    return WhisperEngine(settings.whisper)
 
 
-def _google(config: AudioConfig) -> SpeechEngine:
+def _google(settings: EngineSettings, scratch: Path) -> SpeechEngine:
     from trunkline_audio.engines.google.engine import GoogleEngine  # noqa: PLC0415 - as above
 
-    google = priced(config.google, load_prices(config.prices_file), config.google.model, _PRICES)
+    google = priced(settings.google, load_prices(settings.prices_file), settings.google.model, _PRICES)
     if not google.bucket:
         return GoogleEngine(google)
     from trunkline_audio.engines.google.batch import GoogleBatchEngine  # noqa: PLC0415 - as above
     from trunkline_audio.media.blobs.gcs import GcsBlobs  # noqa: PLC0415 - as above
 
     bucket = BlobSettings(bucket=google.bucket, quota_project=google.quota_project)
-    return GoogleBatchEngine(google, GcsBlobs(bucket, config.scratch_folder / "speech"))
+    return GoogleBatchEngine(google, GcsBlobs(bucket, scratch / "speech"))
 
 
 NAMED = {WHISPER: _whisper, GOOGLE: _google}

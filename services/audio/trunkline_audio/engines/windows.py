@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_audio.engines.base import Utterance
+from trunkline_audio.media.prepared import Utterance
 from trunkline_audio.media.preprocess.timeline import RATE
 
 EVEN_SECONDS = 0.5

@@ -16,7 +16,15 @@ from importlib import metadata
 import httpx
 
 from trunkline_audio.media.addresses import AddressPolicy, Resolve, Resolver
-from trunkline_audio.media.http_get import Answer, CannotConnect, NoAnswer, OddAnswer, Peer, get, tls_context
+from trunkline_audio.media.http_get import (
+    CannotConnect,
+    CheckedAddress,
+    HttpAnswer,
+    NoAnswer,
+    OddAnswer,
+    get,
+    tls_context,
+)
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 NOT_YET = frozenset({202, 204, 404, 409, 425, 429, 503})
@@ -89,7 +97,7 @@ class _Hop:
 class Fetched:
     """An answer whose body is being read."""
 
-    def __init__(self, answer: Answer, hop: _Hop, max_bytes: int) -> None:
+    def __init__(self, answer: HttpAnswer, hop: _Hop, max_bytes: int) -> None:
         self._answer = answer
         self._max_bytes = max_bytes
         self._hop = hop
@@ -192,7 +200,7 @@ class Fetcher:
                 FetchFailure.UNREACHABLE, f"the fetch took more than {most:.3g} s: {so_far}"
             ) from None
 
-    async def _follow(self, hop: _Hop) -> tuple[Answer, _Hop]:
+    async def _follow(self, hop: _Hop) -> tuple[HttpAnswer, _Hop]:
         for _ in range(self._limits.max_redirects + 1):
             answer = await self._open(hop)
             if answer.status not in REDIRECTS:
@@ -209,7 +217,7 @@ class Fetcher:
             hop = hop.to(_parsed(location, base=hop.url))
         raise FetchError(FetchFailure.BAD_ANSWER, f"more than {self._limits.max_redirects} redirects")
 
-    async def _open(self, hop: _Hop) -> Answer:
+    async def _open(self, hop: _Hop) -> HttpAnswer:
         url = hop.url
         addresses = await self._checked(url)
         plain = {name: value for name, value in hop.headers.items() if name.lower() not in _OURS}
@@ -220,7 +228,7 @@ class Fetcher:
         for address in addresses:
             try:
                 return await get(
-                    Peer(address, _port(url), tls_name),
+                    CheckedAddress(address, _port(url), tls_name),
                     url.raw_path.decode("ascii"),
                     plain,
                     tls=self._tls,
@@ -288,7 +296,7 @@ def _origin(url: httpx.URL) -> tuple[str, str, int]:
     return url.scheme, url.host.lower(), _port(url)
 
 
-def _judge(response: Answer, max_bytes: int) -> None:
+def _judge(response: HttpAnswer, max_bytes: int) -> None:
     status = response.status
     if status in NOT_YET:
         raise FetchError(FetchFailure.NOT_READY, f"the provider answered {status}", _retry_after(response))
@@ -313,7 +321,7 @@ def _judge(response: Answer, max_bytes: int) -> None:
         )
 
 
-def _retry_after(response: Answer) -> float | None:
+def _retry_after(response: HttpAnswer) -> float | None:
     """Seconds that a Retry-After header asks for, in either of its forms, at most a day."""
     text = response.headers.get("retry-after", "").strip()
     if not text:

@@ -35,7 +35,7 @@ class OddAnswer(NoAnswer):
 
 
 @dataclass(frozen=True)
-class Peer:
+class CheckedAddress:
     """Where to connect: an address that was checked, and the host's name for TLS (None: plain HTTP)."""
 
     address: str
@@ -49,14 +49,14 @@ def tls_context() -> ssl.SSLContext:
 
 
 async def get(
-    peer: Peer,
+    peer: CheckedAddress,
     target: str,
     headers: Mapping[str, str],
     *,
     tls: ssl.SSLContext,
     connect_seconds: float,
     read_seconds: float,
-) -> Answer:
+) -> HttpAnswer:
     """Ask for a target (path and query, percent-encoded); return the answer once its head is there.
 
     Raises CannotConnect, NoAnswer, OddAnswer, and ValueError for headers that cannot be sent.
@@ -72,7 +72,7 @@ async def get(
             )
     except (OSError, TimeoutError) as error:
         raise CannotConnect(type(error).__name__) from None
-    answer = Answer(reader, writer, read_seconds)
+    answer = HttpAnswer(reader, writer, read_seconds)
     try:
         writer.write(request)
         await answer.head()
@@ -91,7 +91,7 @@ def _request(target: str, headers: Mapping[str, str]) -> bytes:
     return "\r\n".join([*lines, "Connection: close", "", ""]).encode("latin-1")
 
 
-class Answer:
+class HttpAnswer:
     """An answer whose body is being read; `headers` have lower-case names, the last of equal ones stands."""
 
     def __init__(

@@ -6,7 +6,7 @@ import asyncio
 import shutil
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,7 @@ from typing import Any
 from trunkline_runtime.engines.fairness import FairLanes
 from trunkline_runtime.observe import logs
 
-from trunkline_audio.engines.base import (
-    NO_CHECKPOINTS,
-    Checkpoints,
-    PreparedAudio,
-    RecordingFault,
-    Utterance,
-)
+from trunkline_audio.media.prepared import PreparedAudio, RecordingFault, Utterance
 from trunkline_audio.media.preprocess import plain_wav
 from trunkline_audio.workers.pool import WorkerError, WorkerPool
 
@@ -146,26 +140,3 @@ def _examined(reply: dict[str, Any]) -> Examined:
         sample_rate=int(reply["sample_rate"]),
         seconds=float(reply["seconds"]),
     )
-
-
-@dataclass(frozen=True)
-class RecordingFile:
-    """A recording in a file, as engines get it (EngineInput)."""
-
-    path: Path
-    preparer: Preparer
-    tenant_id: str
-    language: str = ""
-    seconds: float = 0.0
-    channels: int = 1
-    headerless: str = ""
-    """What its bytes are that have no header; see `decode`."""
-    phrases: tuple[str, ...] = ()
-    """Words that are likely to be said in it."""
-    priority: int = 0
-    """Its class; see EngineInput."""
-    checkpoints: Checkpoints = NO_CHECKPOINTS
-
-    def prepared(self) -> AbstractAsyncContextManager[PreparedAudio]:
-        """Decodes it in the sandbox."""
-        return self.preparer.prepare(self.path, self.tenant_id, self.headerless, self.priority)

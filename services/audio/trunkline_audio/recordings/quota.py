@@ -13,7 +13,7 @@ _TENANTS = 10_000
 _RETRY_SECONDS = 900.0
 
 
-class Quota:
+class RecordingsQuota:
     """Holds fetches and uploads to a tenant's quota; it may be passed by what is on its way."""
 
     def __init__(

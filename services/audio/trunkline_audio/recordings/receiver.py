@@ -28,7 +28,7 @@ from trunkline_audio.media.preparation import Examined
 from trunkline_audio.names import microseconds
 from trunkline_audio.recordings.non_audio import HEAD_BYTES, what_it_is
 from trunkline_audio.recordings.probe import NOT_AUDIO, Probe, Unreadable
-from trunkline_audio.recordings.quota import Quota
+from trunkline_audio.recordings.quota import RecordingsQuota
 from trunkline_audio.recordings.rows import Recording, Recordings, blob_folder, blob_key
 
 log = logs.get_logger(__name__)
@@ -78,7 +78,7 @@ class RecordingReceiver:
         blobs: Blobs,
         fetcher: Fetcher,
         probe: Probe,
-        quota: Quota,
+        quota: RecordingsQuota,
         clock: Clock,
         at_once: int,
         keep_days: int = 0,

@@ -18,8 +18,8 @@ from trunkline_audio.recordings.deletion_notice import Forget
 from trunkline_audio.recordings.downloads import HOUR, Downloads
 from trunkline_audio.recordings.receiver import FetchOrder, RecordingReceiver
 from trunkline_audio.recordings.rows import HEADERLESS_NAMES, Recordings, blob_key
-from trunkline_audio.uploads.service import data_of
-from trunkline_audio.uploads.uploader import Uploader, UploadOrder
+from trunkline_audio.recordings.uploads.service import data_of
+from trunkline_audio.recordings.uploads.uploader import Uploader, UploadOrder
 
 
 class RecordingServicer(recording_service_pb2_grpc.RecordingServiceServicer):

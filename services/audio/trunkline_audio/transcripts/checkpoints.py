@@ -38,7 +38,7 @@ AFTERWARDS = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptSegments:
     """One row: its number, and the segments as they are stored."""
 
     number: int
@@ -54,12 +54,12 @@ def values_of(conn: Connection, tenant: str, transcript: str, now: datetime) -> 
 
 def kept_after(
     conn: Connection, tenant: str, transcript: str, number: int, now: datetime, most: int
-) -> list[Kept]:
+) -> list[KeptSegments]:
     """Return at most so many rows that were written after the one of that number, in order."""
     c = checkpoints.c
     later = (*_of(tenant, transcript), c.number > number, lives(c.expire_at, now))
     query = sa.select(c.number, c.segments).where(*later).order_by(c.number).limit(most)
-    return [Kept(row.number, row.segments) for row in conn.execute(query)]
+    return [KeptSegments(row.number, row.segments) for row in conn.execute(query)]
 
 
 def forget(conn: Connection, tenant: str, transcript: str) -> None:

@@ -9,7 +9,7 @@ from typing import cast
 
 from sqlalchemy.engine import Connection
 from trunkline.audio.v1 import transcription_service_pb2 as pb
-from trunkline_jobs.operations import Kind, Operation, Operations, Work
+from trunkline_jobs.operations import Operation, OperationKind, Operations, Work
 from trunkline_runtime.api import resources
 from trunkline_runtime.api.times import given_time
 from trunkline_runtime.digests import digest, letters
@@ -104,7 +104,9 @@ def _derived_request_id(batch: str, one: pb.TranscribeRecordingRequest) -> str:
     return letters(digest(batch, asked.SerializeToString(deterministic=True)), _ID_LETTERS)
 
 
-def transcribing(transcriber: Transcriber, db: Database, keep: timedelta, pace: Pace = MACHINE) -> Kind:
+def transcribing(
+    transcriber: Transcriber, db: Database, keep: timedelta, pace: Pace = MACHINE
+) -> OperationKind:
     """Return the kind of operation that has recordings transcribed; what an attempt finished is kept for `keep`."""
 
     async def work(work: Work) -> pb.TranscribeRecordingResponse:
@@ -115,7 +117,7 @@ def transcribing(transcriber: Transcriber, db: Database, keep: timedelta, pace: 
         name = transcript_name(made.tenant_id, made.transcript_id)
         return pb.TranscribeRecordingResponse(transcript=name)
 
-    return Kind(KIND, pb.TranscribeRecordingRequest, work, attempts=_ATTEMPTS)
+    return OperationKind(KIND, pb.TranscribeRecordingRequest, work, attempts=_ATTEMPTS)
 
 
 def task_of(

@@ -12,8 +12,8 @@ from sqlalchemy.engine import Connection
 from trunkline.audio.v1 import transcript_pb2
 from trunkline_runtime.api.columns import Filter, by_id, conditions
 from trunkline_runtime.api.filters import FieldType
+from trunkline_runtime.engines.account import usage_message
 from trunkline_runtime.engines.base import EngineUsage
-from trunkline_runtime.engines.messages import usage_message
 from trunkline_store.database import Database
 from trunkline_store.hot import Hot
 from trunkline_store.inserts import insert_if_absent

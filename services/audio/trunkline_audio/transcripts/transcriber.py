@@ -23,13 +23,14 @@ from trunkline_audio.engines.base import (
     NO_CHECKPOINTS,
     Checkpoints,
     EngineResult,
-    RecordingFault,
     SpeechEngine,
     SubmittingEngine,
 )
 from trunkline_audio.engines.chain import TOO_LONG, Ask, ChainAnswer, EngineChain, is_crash
+from trunkline_audio.engines.recording import RecordingFile
 from trunkline_audio.media.blobs.base import BlobNotFound, Blobs
-from trunkline_audio.media.preparation import Preparer, RecordingFile
+from trunkline_audio.media.preparation import Preparer
+from trunkline_audio.media.prepared import RecordingFault
 from trunkline_audio.names import LOWEST_CLASS, microseconds, recording_name
 from trunkline_audio.recordings.receiver import unreadable
 from trunkline_audio.recordings.rows import Recording

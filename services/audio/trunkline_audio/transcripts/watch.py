@@ -19,7 +19,7 @@ from trunkline_runtime.rpc.operations import OPERATION
 from trunkline_store import Database
 from trunkline_store.records.expiry import is_over
 
-from trunkline_audio.transcripts.checkpoints import Kept, kept_after
+from trunkline_audio.transcripts.checkpoints import KeptSegments, kept_after
 from trunkline_audio.transcripts.operations import KIND, transcript_made_by
 from trunkline_audio.transcripts.rows import segment_message
 
@@ -33,7 +33,7 @@ _RETRY_SECONDS = 5.0
 @dataclass(frozen=True)
 class _Seen:
     operation: Operation
-    kept: list[Kept]
+    kept: list[KeptSegments]
 
 
 class TranscriptionWatch:

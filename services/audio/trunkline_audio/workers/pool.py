@@ -15,9 +15,20 @@ from typing import Any
 from trunkline_runtime.resilience import Pauses
 
 from trunkline_audio.workers import frames
-from trunkline_audio.workers.environment import cleaned
 
 DYING_SECONDS = 1.0
+# The environment of the processes: what a program needs to run, and nothing that the service was entrusted with. A
+# decoder reads bytes that a stranger sent, and it cannot tell what it does not have: keys, tokens, and addresses.
+_NAMES = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LANG", "LANGUAGE", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "XDG_CACHE_HOME"),
+        *("VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "GRPC_ENABLE_FORK_SUPPORT"),
+        "TRUNKLINE_MODELS_FOLDER",
+    }
+)
+_FAMILIES = ("LC_", "PYTHON", "OMP_", "OPENBLAS_", "MKL_", "COV_CORE_")
+# One thread a process: there are as many processes as cores.
+_THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class WorkerError(Exception):
@@ -294,3 +305,9 @@ def _cause(code: int) -> str:
         with contextlib.suppress(ValueError):
             return f"signal {signal.Signals(-code).name}"
     return f"exit code {code}"
+
+
+def cleaned(also: Mapping[str, str], env: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return what a worker is started with: the harmless part of `env`, one thread, and `also` over both."""
+    handed = {name: value for name, value in env.items() if name in _NAMES or name.startswith(_FAMILIES)}
+    return handed | _THREADS | dict(also)

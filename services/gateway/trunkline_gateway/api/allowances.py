@@ -22,8 +22,8 @@ from trunkline_runtime.forms import is_loopback_host
 from trunkline_runtime.identity.callers import Caller, CallerKind
 from trunkline_runtime.rpc.channels import Channels, unconfined
 
-from trunkline_gateway.api.transcode.credentials import Shown
-from trunkline_gateway.api.transcode.problems import problem
+from trunkline_gateway.api.credentials import Shown
+from trunkline_gateway.api.problems import problem
 from trunkline_gateway.http_errors import Header, retry_after
 
 Ask = Callable[[messages.TakeRequestsRequest], Awaitable[messages.TakeRequestsResponse]]

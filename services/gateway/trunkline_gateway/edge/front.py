@@ -13,11 +13,11 @@ from typing import cast
 from trunkline_runtime.config import ConfigError
 from trunkline_runtime.observe.metrics import counter
 
+from trunkline_gateway.edge.answers import Receive, Scope, Send, refused, text
 from trunkline_gateway.edge.limits import EdgeLimits, Register
 from trunkline_gateway.edge.listener import refuse_handshakes, room_for
 from trunkline_gateway.edge.protocol import EdgeProtocol
 from trunkline_gateway.edge.stock import STOP_SECONDS, TICKS_PER_SECOND, StockServer
-from trunkline_gateway.hooks.answers import Receive, Scope, Send, refused, text
 
 _LAST_WORD_SECONDS = 0.3
 _LOOK_TICKS = TICKS_PER_SECOND // 2

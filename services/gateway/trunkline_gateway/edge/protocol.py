@@ -7,6 +7,7 @@ from typing import Any
 
 import httptools
 
+from trunkline_gateway.edge.answers import PASSED_ON, WHOLE, last_words
 from trunkline_gateway.edge.limits import FIELD_BYTES, FREE_BODY_BYTES, REFUSED, REQUEST_BYTES, Register
 from trunkline_gateway.edge.one_write import OneWrite
 from trunkline_gateway.edge.stock import (
@@ -17,7 +18,6 @@ from trunkline_gateway.edge.stock import (
     new_parser,
 )
 from trunkline_gateway.edge.watch import Phase, Sight, Watch
-from trunkline_gateway.hooks.answers import PASSED_ON, WHOLE, last_words
 
 _SAID = {
     "HEAD_TOO_LARGE": (431, "the request's head is larger than {0.head_bytes} bytes"),

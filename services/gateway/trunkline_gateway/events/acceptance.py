@@ -15,12 +15,13 @@ from trunkline_store import Database, insert_appended
 from trunkline_store.records.expiry import lives
 
 from trunkline_gateway.events.rows import rejection_conditions
-from trunkline_gateway.hooks import encodings, verdicts
+from trunkline_gateway.hooks import encodings
 from trunkline_gateway.hooks.encodings import OPENED_BYTES
 from trunkline_gateway.hooks.headers import pack
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
 from trunkline_gateway.providers.public_urls import public_url
+from trunkline_gateway.receipts import VERIFIED
 from trunkline_gateway.schema import receipts, rejections
 
 log = get_logger(__name__)
@@ -172,7 +173,7 @@ def _make_receipts(conn: sa.Connection, good: Sequence[_Good]) -> int:
             "tenant_id": row.tenant_id,
             "event_type": row.event_type,
             "received_at": row.received_at,
-            "verdict": verdicts.VERIFIED,
+            "verdict": VERIFIED,
             "content_type": row.headers.get("content-type", "")[:128],
             "url": "",
             "headers": pack(row.headers),

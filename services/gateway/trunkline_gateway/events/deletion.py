@@ -9,10 +9,9 @@ import sqlalchemy as sa
 from trunkline_jobs import JobState
 from trunkline_store import Database
 
-from trunkline_gateway.events.links import of_events
 from trunkline_gateway.events.rows import counted, event_conditions, joined, oldest
 from trunkline_gateway.intake.kept import WEIGHT, add_kept
-from trunkline_gateway.schema import event_receipts, events, jobs, receipts
+from trunkline_gateway.schema import event_receipts, events, jobs, links_of, receipts
 
 ENDED = (JobState.DONE.value, JobState.DEAD.value, JobState.CANCELLED.value)
 EVENTS_A_STEP = 40  # with one receipt each 160 rows
@@ -50,7 +49,7 @@ def delete_events(
     first = {row.event_id: row.first_seq for row in found}
     if not first:
         return Deleted(0, 0)
-    linked = of_events(tenant, list(first))
+    linked = links_of(tenant, list(first))
     query = sa.select(event_receipts.c.event_id, event_receipts.c.seq).where(linked)
     links = conn.execute(query.limit(_LINKS_A_STEP + len(first) + 1)).all()
     if len(links) > _LINKS_A_STEP + len(first):

@@ -15,8 +15,7 @@ from trunkline.tenant.v1 import call_pb2, call_service_pb2, call_service_pb2_grp
 from trunkline_runtime.errors import from_rpc_error
 from trunkline_runtime.rpc.channels import Channels, unconfined
 
-from trunkline_gateway.pipeline.policy import NORMALISE
-from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Facts
+from trunkline_gateway.providers.base import ANALYSE, FETCH, NORMALISE, RECORD, TRANSCRIBE, Facts
 
 State: TypeAlias = call_pb2.CallState.ValueType
 FIELDS = ("state", "state_reason", "state_sequence")

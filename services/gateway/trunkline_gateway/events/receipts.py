@@ -13,13 +13,13 @@ from trunkline_store.declare import derived_key
 from trunkline_store.records.keyset import Page, Place
 from trunkline_store.types import on_spanner
 
-from trunkline_gateway.events.links import of_events
 from trunkline_gateway.intake.backlog import ADMISSION
 from trunkline_gateway.schema import (
     cursors,
     event_receipts,
     eventless_receipts,
     events,
+    links_of,
     receipts,
     undecided_receipts,
 )
@@ -72,7 +72,7 @@ def receipts_page(tenant: str, parent_id: str, place: Place, *, of_source: bool)
     """
     if not of_source:
         key = (receipts.c.received_at, receipts.c.receipt_id)
-        return Page(told_receipts(tenant).where(of_events(tenant, [parent_id])), key, place, descending=True)
+        return Page(told_receipts(tenant).where(links_of(tenant, [parent_id])), key, place, descending=True)
     first = cast("sa.Column[Any]", events.c.received_at.label("first_received_at"))
     of_event = (events.c.tenant_id == event_receipts.c.tenant_id) & (
         events.c.event_id == event_receipts.c.event_id

@@ -11,7 +11,6 @@ from trunkline.gateway.v1 import event_pb2
 from trunkline_runtime.api.filters import Condition, FieldType, parse
 from trunkline_store.records.expiry import lives
 
-from trunkline_gateway.events.links import of_events
 from trunkline_gateway.events.receipts import told_message, told_receipts
 from trunkline_gateway.providers.public_urls import target_of
 from trunkline_gateway.schema import (
@@ -21,6 +20,7 @@ from trunkline_gateway.schema import (
     event_receipts,
     events,
     jobs,
+    links_of,
     receipts,
     rejections,
 )
@@ -191,7 +191,7 @@ def story(conn: sa.Connection, tenant: str, event_id: str, full: bool) -> event_
     if row is None:
         return None
     event = event_message(row, warnings=row.warnings or ())
-    linked = of_events(tenant, [event_id])
+    linked = links_of(tenant, [event_id])
     query = told_receipts(tenant).where(linked).order_by(event_receipts.c.seq).limit(_MOST)
     # Numbers are no order of time on Spanner.
     found = sorted(conn.execute(query), key=lambda receipt: receipt.received_at)
@@ -236,7 +236,7 @@ def _message(error: Mapping[str, Any] | None) -> str:
 def receipt_counts(conn: sa.Connection, tenant: str, event_ids: Sequence[str]) -> Mapping[str, int]:
     """Return how many receipts told of each event, those of a page."""
     query = sa.select(event_receipts.c.event_id, sa.func.count().label("receipts"))
-    query = query.where(of_events(tenant, event_ids))
+    query = query.where(links_of(tenant, event_ids))
     return {row.event_id: row.receipts for row in conn.execute(query.group_by(event_receipts.c.event_id))}
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import zlib
 from collections.abc import Mapping
 
-from trunkline_gateway.config import MOST_BODY_BYTES
+from trunkline_gateway.hooks.settings import MOST_BODY_BYTES
 from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source, TooLarge
 from trunkline_gateway.providers.registry import adapter_for
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-from trunkline_gateway.config import GatewayConfig
+from trunkline_gateway.hooks.settings import HookSettings
 from trunkline_gateway.hooks.unverified import Unverified
 from trunkline_gateway.providers.base import Source
 
@@ -65,7 +65,7 @@ class Buckets:
         return min(self._burst, level + (now - then) * self._rate)
 
 
-class Quota(Protocol):
+class ReceiptsQuota(Protocol):
     """The bytes of receipts that are kept of each tenant (intake/kept.py)."""
 
     def is_over(self, source: Source, times: int = 1) -> bool:
@@ -89,15 +89,17 @@ class Limits:
     ceiling: Buckets
     volume: Buckets
     futile: Buckets
-    kept: Quota | None = None
+    kept: ReceiptsQuota | None = None
 
     @classmethod
-    def of(cls, config: GatewayConfig, clock: Callable[[], float], kept: Quota | None = None) -> Self:
+    def of(
+        cls, settings: HookSettings, clock: Callable[[], float], kept: ReceiptsQuota | None = None
+    ) -> Self:
         """Make them as the settings say; `clock` returns seconds that only grow."""
         return cls(
-            Unverified(config.max_unverified, config.max_unverified_bytes),
-            Buckets(config.ceiling_per_second, config.ceiling_burst, clock),
-            Buckets(config.tenant_bytes_per_second, config.tenant_bytes_burst, clock),
+            Unverified(settings.max_unverified, settings.max_unverified_bytes),
+            Buckets(settings.ceiling_per_second, settings.ceiling_burst, clock),
+            Buckets(settings.tenant_bytes_per_second, settings.tenant_bytes_burst, clock),
             Buckets(FUTILE_MS_PER_SECOND, FUTILE_MS_BURST, clock),
             kept,
         )

@@ -22,14 +22,13 @@ from trunkline_runtime.observe.metrics import counter, histogram
 from trunkline_store.errors import StoreBusy, StoreError
 
 from trunkline_gateway import ids, traces
-from trunkline_gateway.config import GatewayConfig
-from trunkline_gateway.hooks import verdicts
-from trunkline_gateway.hooks.answers import Receive, Scope, Send, accepted, refused
+from trunkline_gateway.edge.answers import Receive, Scope, Send, accepted, refused
 from trunkline_gateway.hooks.aside import Aside, Crowded
 from trunkline_gateway.hooks.encodings import OpenedTooLarge, UnknownEncoding, is_encoded, verified_as_written
 from trunkline_gateway.hooks.headers import kept_of_anybody, pack, pack_some
 from trunkline_gateway.hooks.limits import GRACE, Limits
 from trunkline_gateway.hooks.rejection_log import RejectionLog
+from trunkline_gateway.hooks.settings import HookSettings
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.hooks.traffic import Traffic
 from trunkline_gateway.hooks.unverified import weight_of
@@ -37,7 +36,7 @@ from trunkline_gateway.json_bounds import is_long
 from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source, TooLarge
 from trunkline_gateway.providers.bodies import FORM, is_heavy_form
 from trunkline_gateway.providers.registry import Adapter, adapter_for
-from trunkline_gateway.receipts import NewReceipt
+from trunkline_gateway.receipts import UNVERIFIED, VERIFIED, NewReceipt
 
 log = get_logger(__name__)
 
@@ -156,7 +155,7 @@ class Receiver:
     @classmethod
     def of(
         cls,
-        config: GatewayConfig,
+        settings: HookSettings,
         sources: SourceMap,
         inbox: Inbox,
         rejected: RejectionStore,
@@ -173,8 +172,8 @@ class Receiver:
             inbox,
             rejected,
             limits,
-            public_url=config.public_url,
-            max_body_bytes=config.max_body_bytes,
+            public_url=settings.public_url,
+            max_body_bytes=settings.max_body_bytes,
             admit_soon=admit_soon,
             traffic=traffic,
             now=now,
@@ -267,7 +266,7 @@ class Receiver:
         content_type = headers.get("content-type", "")[:128]
         row = NewReceipt(
             receipt_id, source_id, source.tenant_id, event_type, delivery.received,
-            verdicts.VERIFIED, content_type, "", pack_some(headers, adapter.identity_headers),
+            VERIFIED, content_type, "", pack_some(headers, adapter.identity_headers),
             delivery.body,
         )  # fmt: skip
         if left < _NEAR_CEILING:
@@ -378,7 +377,7 @@ class Receiver:
             raise _unknown()
         receipt_id = ids.receipt_id(tracing.samples(HOOKS))
         row = NewReceipt(
-            receipt_id, source_id, "", event_type, delivery.received, verdicts.UNVERIFIED,
+            receipt_id, source_id, "", event_type, delivery.received, UNVERIFIED,
             delivery.headers.get("content-type", "")[:128], url, headers, delivery.body,
         )  # fmt: skip
         kept = False

@@ -26,7 +26,6 @@ from trunkline_store import Database, Pressure
 from trunkline_store.errors import StoreError
 
 from trunkline_gateway import traces
-from trunkline_gateway.events.rejections import KEPT_BYTES, Bounds
 from trunkline_gateway.hooks.encodings import HEADER, OPENED_BYTES
 from trunkline_gateway.hooks.limits import Limits
 from trunkline_gateway.hooks.sources import SourceMap
@@ -34,6 +33,7 @@ from trunkline_gateway.intake.backlog import Batch, Looked, Undecided, backlog_o
 from trunkline_gateway.intake.batches import Batches
 from trunkline_gateway.intake.decision import Decision, bare, decide, set_aside
 from trunkline_gateway.intake.outcomes import Admitted, Outcomes, weight
+from trunkline_gateway.intake.rejections import KEPT_BYTES, Bounds
 from trunkline_gateway.json_bounds import is_heavy
 from trunkline_gateway.providers.base import Source
 from trunkline_gateway.receipts import Fresh, Receipt

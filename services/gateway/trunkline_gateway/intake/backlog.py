@@ -19,8 +19,7 @@ from trunkline_store import Database
 from trunkline_store.declare import by_index, shards_of
 from trunkline_store.hot import Hot, Row
 
-from trunkline_gateway.hooks import verdicts
-from trunkline_gateway.receipts import Fresh, Receipt
+from trunkline_gateway.receipts import VERIFIED, Fresh, Receipt
 from trunkline_gateway.schema import admitted_ahead, cursors, receipts, undecided_receipts
 
 MOST_BYTES = 1 << 20
@@ -406,7 +405,7 @@ def _token() -> int:
 
 
 def _queue_of(source_id: str, verdict: int) -> str:
-    return source_id if verdict == verdicts.VERIFIED else ""
+    return source_id if verdict == VERIFIED else ""
 
 
 def _receipts(rows: list[Row]) -> list[Receipt]:

@@ -13,13 +13,13 @@ from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.process.periodic import SET_ASIDE, place_of
 
 from trunkline_gateway import ids
-from trunkline_gateway.events.rejections import rejection_row
-from trunkline_gateway.hooks import encodings, verdicts
+from trunkline_gateway.hooks import encodings
 from trunkline_gateway.hooks.headers import kept_of, kept_of_anybody, unpack
+from trunkline_gateway.intake.rejections import rejection_row
 from trunkline_gateway.providers.base import Delivery, Malformed, Rejected, Source
 from trunkline_gateway.providers.public_urls import public_url
 from trunkline_gateway.providers.registry import adapter_for
-from trunkline_gateway.receipts import Receipt
+from trunkline_gateway.receipts import UNVERIFIED, VERIFIED, Receipt
 
 log = get_logger(__name__)
 
@@ -90,7 +90,7 @@ def decide(
         return Decision(row.seq, row.source_id, undecided=True)
     days = (source.retention.events_days if source else 0) or events_days
     expire_at = row.received_at + timedelta(days=days) if days else None
-    if source is None or (row.verdict == verdicts.UNVERIFIED and not source.accepting):
+    if source is None or (row.verdict == UNVERIFIED and not source.accepting):
         return _without_source(row, expire_at)
     delivery = Delivery(
         row.body,
@@ -99,7 +99,7 @@ def decide(
         row.received_at,
         row.url,
     )
-    if row.verdict == verdicts.UNVERIFIED:
+    if row.verdict == UNVERIFIED:
         try:
             verified = encodings.verified_as_written(source, delivery)
         except Malformed as damaged:  # signed by its sender, and damaged
@@ -110,7 +110,7 @@ def decide(
             why = f"it could not be verified ({_note(row, error)})"
             return _rejected(row, source, delivery, expire_at, why)
         if verified is not delivery:
-            plain = row._replace(body=verified.body, verdict=verdicts.VERIFIED)
+            plain = row._replace(body=verified.body, verdict=VERIFIED)
             return replace(decide(plain, source, unsure, events_days, base_url), body=verified.body)
     try:
         identity = adapter_for(source.provider).identify(source, row.event_type, delivery)
@@ -155,7 +155,7 @@ def _unreadable(row: Receipt, source: Source, expire_at: datetime | None, why: s
 
 def _without_source(row: Receipt, expire_at: datetime | None) -> Decision:
     """Keep a receipt of no source: of a verified one its tenant sees a dead letter, of another only operators know."""
-    if row.verdict == verdicts.VERIFIED:
+    if row.verdict == VERIFIED:
         gone = Source(row.source_id, row.tenant_id, provider_pb2.PROVIDER_UNSPECIFIED, ())
         why = "the source was deleted"
         return _event(row, gone, ("deleted", row.receipt_id), None, "", expire_at, dead=why)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import sqlalchemy as sa
+from trunkline.tenant.v1 import tenant_pb2
 from trunkline_runtime.observe.metrics import gauge
 from trunkline_store import Database
 from trunkline_store.declare import by_index
@@ -58,12 +59,18 @@ def rejected_bytes(conn: sa.Connection, tenant: str) -> int:
     return int(conn.execute(total.where(rejections.c.tenant_id == tenant)).scalar_one())
 
 
+def no_quotas(tenant: str) -> tenant_pb2.Quotas:
+    """Return quotas without a bound, for whoever knows none."""
+    return tenant_pb2.Quotas()
+
+
 class Kept:
     """What is known in memory; `refresh` is to be called every few seconds."""
 
-    def __init__(self, db: Database):
-        """Nothing is known before the first refresh: then nothing is refused."""
+    def __init__(self, db: Database, quotas_of: Callable[[str], tenant_pb2.Quotas] = no_quotas):
+        """Nothing is known before the first refresh: then nothing is refused. `quotas_of` tells a tenant's plan."""
         self._db = db
+        self._quotas_of = quotas_of
         self._stored: dict[str, int] = {}
         self._taken: dict[str, int] = defaultdict(int)
         self._taken_before: dict[str, int] = {}
@@ -98,3 +105,8 @@ class Kept:
             raise
         self._taken_before = taken
         self._stored = {tenant: max(0, int(size)) for tenant, size in rows}
+        OVER.set(sum(map(self._has_its_quota, self._stored)))
+
+    def _has_its_quota(self, tenant_id: str) -> bool:
+        most = self._quotas_of(tenant_id).receipts_bytes
+        return 0 < most <= self._stored[tenant_id]

@@ -14,11 +14,11 @@ from trunkline_jobs import NewJob, Queue, Tasks
 from trunkline_store import BulkInsert, Clock
 from trunkline_store.records.tombstones import buried
 
-from trunkline_gateway.events.rejections import Bounds, insert_rejections
 from trunkline_gateway.hooks.unverified import weight_of
 from trunkline_gateway.intake.decision import Decision
 from trunkline_gateway.intake.kept import add_kept
 from trunkline_gateway.intake.redeliveries import EventKey, drop_repeated, empty_bodies
+from trunkline_gateway.intake.rejections import Bounds, insert_rejections
 from trunkline_gateway.intake.revisions import told_apart
 from trunkline_gateway.receipts import Receipt
 from trunkline_gateway.schema import (

@@ -19,10 +19,9 @@ import sqlalchemy as sa
 from trunkline_store.declare import by_index
 
 from trunkline_gateway import ids
-from trunkline_gateway.events.links import of_events
 from trunkline_gateway.intake.decision import Decision
 from trunkline_gateway.intake.kept import WEIGHT, add_kept
-from trunkline_gateway.schema import event_receipts, events, receipts
+from trunkline_gateway.schema import event_receipts, events, links_of, receipts
 
 _Run = dict[str, Any]  # the row of its event
 
@@ -248,7 +247,7 @@ def _is(run: _Run) -> sa.ColumnElement[bool]:
 
 
 def _of_run(run: _Run) -> sa.ColumnElement[bool]:
-    return of_events(run["tenant_id"], [run["event_id"]])
+    return links_of(run["tenant_id"], [run["event_id"]])
 
 
 def _event(decision: Decision) -> _Run:

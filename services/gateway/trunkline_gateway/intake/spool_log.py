@@ -39,7 +39,7 @@ _BLOCK = 4096
 
 
 @dataclass(eq=False, slots=True)
-class Segment:
+class LogFile:
     """One file: how many of its frames have not left, and their bytes."""
 
     path: Path
@@ -53,7 +53,7 @@ class Segment:
 class Frame:
     """A frame that has not left."""
 
-    segment: Segment
+    segment: LogFile
     at: int
     payload: bytes
 
@@ -89,7 +89,7 @@ class Log:
         """Nothing is touched before `open`."""
         self._folder = folder
         self._lock: FileLock | None = None
-        self._segments: list[Segment] = []
+        self._segments: list[LogFile] = []
         self._waiting: dict[Frame, None] = {}  # read, and not left
         self._file = -1  # of the last segment, while it is written to
         self._number = 0
@@ -107,7 +107,7 @@ class Log:
                     log.warning("spool_file_unknown", file=str(path))
                     continue
                 self._number = int(path.name.partition("-")[0])
-                self._segments.append(Segment(path))
+                self._segments.append(LogFile(path))
                 for _ in self._read(self._segments[-1]):
                     pass
         except BaseException:
@@ -191,7 +191,7 @@ class Log:
         self._number += 1
         path = self._folder / f"{self._number:012d}-{secrets.token_hex(12)}.log"
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._segments.append(Segment(path))
+        self._segments.append(LogFile(path))
         entries = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
             os.fsync(entries)
@@ -206,7 +206,7 @@ class Log:
             if not self._segments[-1].rows:
                 self._remove(self._segments[-1])
 
-    def _read(self, segment: Segment) -> Iterator[Frame]:
+    def _read(self, segment: LogFile) -> Iterator[Frame]:
         """Give a segment's frames, and put its counts right at the end."""
         rows = size = lost = 0
         for at, payload in frames(segment.path):
@@ -222,14 +222,14 @@ class Log:
             DAMAGED.labels("row_lost").inc(lost - segment.lost)
             segment.lost = lost
 
-    def _remove(self, segment: Segment) -> None:
+    def _remove(self, segment: LogFile) -> None:
         self._segments.remove(segment)
         if not segment.lost:
             segment.path.unlink(missing_ok=True)
             return
         self.set_aside.append(segment.path.replace(segment.path.with_suffix(".damaged")))
 
-    def _count(self, segment: Segment, rows: int, size: int) -> None:
+    def _count(self, segment: LogFile, rows: int, size: int) -> None:
         segment.rows, segment.size = segment.rows + rows, segment.size + size
         self.rows, self.size = self.rows + rows, self.size + size
 

@@ -13,9 +13,8 @@ from trunkline.tenant.v1 import call_pb2, call_service_pb2
 
 from trunkline_gateway.events import progress
 from trunkline_gateway.pipeline import recordings
-from trunkline_gateway.pipeline.policy import NORMALISE
 from trunkline_gateway.pipeline.run import Run
-from trunkline_gateway.providers.base import RECORD, Facts, MediaRequest, Source
+from trunkline_gateway.providers.base import NORMALISE, RECORD, Facts, MediaRequest, Source
 from trunkline_gateway.providers.scalars import timestamp
 
 _OPENING_MOST = 200

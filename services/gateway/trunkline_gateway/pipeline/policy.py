@@ -23,9 +23,8 @@ from trunkline_runtime.errors import (
 )
 from trunkline_work import Dead, Retry, Wait
 
-from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Malformed
+from trunkline_gateway.providers.base import ANALYSE, FETCH, NORMALISE, RECORD, TRANSCRIBE, Malformed
 
-NORMALISE = "normalise"
 MEDIA = "fetch_media"
 NOT_READY = "RECORDING_NOT_READY"
 EMPTY = "RECORDING_EMPTY"

@@ -13,8 +13,8 @@ from trunkline_runtime.observe import tracing
 from trunkline_runtime.observe.metrics import histogram
 from trunkline_work import Advanced, Attempt, Done, FollowUp, Outcome, Passed, Report
 
-from trunkline_gateway.pipeline.policy import NORMALISE, POLICIES
-from trunkline_gateway.providers.base import ANALYSE, RECORD
+from trunkline_gateway.pipeline.policy import POLICIES
+from trunkline_gateway.providers.base import ANALYSE, NORMALISE, RECORD
 
 STAGE_SECONDS = histogram(
     "trunkline_stage_seconds",

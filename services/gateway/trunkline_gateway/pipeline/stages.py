@@ -36,7 +36,6 @@ from trunkline_gateway.pipeline.policy import (
     EMPTY,
     ENGINE_UNKNOWN,
     FORBIDDEN,
-    NORMALISE,
     NOT_AUDIO,
     Degraded,
     Unfetchable,
@@ -44,7 +43,16 @@ from trunkline_gateway.pipeline.policy import (
 from trunkline_gateway.pipeline.run import Run
 from trunkline_gateway.pipeline.sources import RefusedSources, Sources
 from trunkline_gateway.pipeline.transcription import Transcription
-from trunkline_gateway.providers.base import ANALYSE, FETCH, RECORD, TRANSCRIBE, Facts, Malformed, Source
+from trunkline_gateway.providers.base import (
+    ANALYSE,
+    FETCH,
+    NORMALISE,
+    RECORD,
+    TRANSCRIBE,
+    Facts,
+    Malformed,
+    Source,
+)
 from trunkline_gateway.providers.registry import adapter_for
 
 

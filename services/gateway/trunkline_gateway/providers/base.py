@@ -10,7 +10,9 @@ from datetime import datetime
 from trunkline.common.v1 import analysis_settings_pb2, audio_pb2, provider_pb2, speech_pb2
 from trunkline.tenant.v1 import call_pb2, source_pb2, tenant_pb2
 
-# Stages of the pipeline, in the order they run; an adapter names those that an event needs.
+# Stages of the pipeline, in the order they run. Every event has the first one; an adapter names the others that an
+# event needs.
+NORMALISE = "normalise"
 FETCH = "fetch_recording"
 TRANSCRIBE = "transcribe"
 ANALYSE = "analyse"

@@ -17,7 +17,7 @@ from trunkline_runtime.observe.metrics import counter
 from trunkline_runtime.rpc.authenticator import Authenticator
 
 from trunkline_tenant.edge.answers import Headers, add_unary, error_body, headers_of, over_limit, sentence_of
-from trunkline_tenant.edge.rates import ADDRESS, Rates
+from trunkline_tenant.edge.rates import ADDRESS, EdgeRates
 from trunkline_tenant.keys.service import EDGE_PREFIX, PREFIX
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Authorization:
     everybody but operators, `tenant` and `plan` of a tenant's callers, and `user` of users.
     """
 
-    def __init__(self, authenticator: Authenticator, signer: TokenSigner, rates: Rates) -> None:
+    def __init__(self, authenticator: Authenticator, signer: TokenSigner, rates: EdgeRates) -> None:
         self._authenticator = authenticator
         self._signer = signer
         self._rates = rates

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import grpc.aio
 
 from trunkline_tenant.edge.answers import Headers, add_unary, headers_of, over_limit, sentence_of, tightest_of
-from trunkline_tenant.edge.rates import ADDRESS, TENANT, USER, Rates, plan_of
+from trunkline_tenant.edge.rates import ADDRESS, TENANT, USER, EdgeRates, plan_of
 from trunkline_tenant.edge.windows import Count
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _QUESTIONS_KEPT = 1_024
 class RateLimitService:
     """Answers ShouldRateLimit."""
 
-    def __init__(self, rates: Rates) -> None:
+    def __init__(self, rates: EdgeRates) -> None:
         self._rates = rates
 
     async def ShouldRateLimit(self, request: RateLimitRequest, context: object) -> RateLimitResponse:

@@ -21,12 +21,12 @@ from typing import Any, Self
 import sqlalchemy as sa
 from cachetools import TTLCache
 from trunkline.tenant.v1 import tenant_pb2
-from trunkline_runtime.limits import COUNTED_ROUTES
+from trunkline_runtime.identity.access.rules import COUNTED_ROUTES
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.metrics import counter
 from trunkline_store import Database
 
-from trunkline_tenant.config import TenantConfig
+from trunkline_tenant.edge.settings import RateSettings
 from trunkline_tenant.edge.windows import Count, Windows
 from trunkline_tenant.schema import tenants
 
@@ -127,7 +127,7 @@ class Measures:
         self._all, self._routes = usual, routes
 
 
-class Rates:
+class EdgeRates:
     """Takes requests from the limits."""
 
     def __init__(self, db: Database, measures: Measures, windows: Windows) -> None:
@@ -140,10 +140,12 @@ class Rates:
         )
 
     @classmethod
-    def of_config(cls, db: Database, config: TenantConfig) -> Self:
+    def of(cls, db: Database, settings: RateSettings) -> Self:
         """Make them as the settings say."""
-        usual = Measure(config.rate_address_per_hour, config.rate_user_per_hour, config.rate_tenant_per_hour)
-        return cls(db, Measures(usual, config.rates_file), Windows(config.rates_redis or None))
+        usual = Measure(
+            settings.rate_address_per_hour, settings.rate_user_per_hour, settings.rate_tenant_per_hour
+        )
+        return cls(db, Measures(usual, settings.rates_file), Windows(settings.rates_redis or None))
 
     async def take(
         self,

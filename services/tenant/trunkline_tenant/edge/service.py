@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from trunkline.tenant.v1 import rate_service_pb2, rate_service_pb2_grpc
 
-from trunkline_tenant.edge.rates import ADDRESS, TENANT, USER, Rates
+from trunkline_tenant.edge.rates import ADDRESS, TENANT, USER, EdgeRates
 
 _KINDS = {
     rate_service_pb2.RATE_KIND_ADDRESS: ADDRESS,
@@ -18,7 +18,7 @@ _KINDS = {
 class RateService(rate_service_pb2_grpc.RateServiceServicer):
     """Answers TakeRequests."""
 
-    def __init__(self, rates: Rates) -> None:
+    def __init__(self, rates: EdgeRates) -> None:
         self._rates = rates
 
     async def TakeRequests(

@@ -25,7 +25,7 @@ _OTHER_ADDRESS = re.compile(r"(?!tel:)[a-z]{2,20}:", re.IGNORECASE | re.ASCII)
 _WITHHELD = {"266696687", "7378742833", "2562533", "8656696", "86282452253", "7748283"}
 
 
-class Number(NamedTuple):
+class KnownNumber(NamedTuple):
     """A number in the form it is known by, and what it is extended by within a company."""
 
     text: str
@@ -33,7 +33,7 @@ class Number(NamedTuple):
 
 
 @lru_cache(maxsize=8192)
-def read(written: str, region: str = "") -> Number:
+def read(written: str, region: str = "") -> KnownNumber:
     """Return a number in E.164 where it can be read as one of the region, or of any country; else as plain as it gets.
 
     `region` is where numbers without a country code are at home, US when empty. Anything that is no number, such
@@ -46,11 +46,11 @@ def read(written: str, region: str = "") -> Number:
     if not _PLAIN.fullmatch(plain):
         plain = ""
     if len(text) > _INPUT_MOST or _OTHER_ADDRESS.match(text) or plain.lstrip("+") in _WITHHELD:
-        return Number(plain or written)
+        return KnownNumber(plain or written)
     found = _parsed(text, region or DEFAULT_REGION)
     if found is None:
-        return Number(plain or written)
-    return Number(phonenumbers.format_number(found, PhoneNumberFormat.E164), found.extension or "")
+        return KnownNumber(plain or written)
+    return KnownNumber(phonenumbers.format_number(found, PhoneNumberFormat.E164), found.extension or "")
 
 
 def names_a_caller(number: str) -> bool:

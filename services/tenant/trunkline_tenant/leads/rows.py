@@ -61,7 +61,7 @@ _UPDATE = Hot(sa.update(leads).where(*_KEY))
 _DELETE = sa.delete(leads).where(*_KEY)
 
 
-class Part(NamedTuple):
+class Contribution(NamedTuple):
     """What one call contributes to its lead."""
 
     level: int
@@ -71,10 +71,10 @@ class Part(NamedTuple):
     call: str
 
 
-def part_of(row: Mapping[Any, Any]) -> Part:
+def part_of(row: Mapping[Any, Any]) -> Contribution:
     """Return what a call's row contributes."""
     level, score = _raised(row)
-    return Part(level, score, row["caller_name"], row["start_time"], row["call_id"])
+    return Contribution(level, score, row["caller_name"], row["start_time"], row["call_id"])
 
 
 def _raised(row: Mapping[Any, Any]) -> tuple[int, int]:
@@ -89,7 +89,7 @@ def change(
     tenant: str,
     lead: str,
     number: str,
-    parts: tuple[Sequence[Part], Sequence[Part]],
+    parts: tuple[Sequence[Contribution], Sequence[Contribution]],
     now: datetime,
 ) -> None:
     """Make a lead's row what its calls say it is; a lead without calls goes.
@@ -154,7 +154,7 @@ def _changed(
     conn: Connection,
     key: Mapping[str, str],
     there: Mapping[Any, Any],
-    parts: tuple[Sequence[Part], Sequence[Part]],
+    parts: tuple[Sequence[Contribution], Sequence[Contribution]],
 ) -> tuple[dict[str, Any], str]:
     """Return the tally and the name with the old parts taken away and the new ones added."""
     old, new = parts

@@ -18,7 +18,7 @@ from trunkline_tenant.sources import options as source_options
 from trunkline_tenant.sources import rows as source_rows
 from trunkline_tenant.sources import signing_secrets
 from trunkline_tenant.sources import writes as source_writes
-from trunkline_tenant.sources.watch import Bell, Watch
+from trunkline_tenant.sources.watch import Bell, SourceWatch
 
 _NAME = "tenants/{tenant}/sources/{source}"
 
@@ -26,7 +26,7 @@ _NAME = "tenants/{tenant}/sources/{source}"
 class SourceService(source_service_pb2_grpc.SourceServiceServicer):
     """trunkline.tenant.v1.SourceService."""
 
-    def __init__(self, db: Database, box: SecretBox, bell: Bell, watch: Watch) -> None:
+    def __init__(self, db: Database, box: SecretBox, bell: Bell, watch: SourceWatch) -> None:
         self._db = db
         self._box = box
         self._bell = bell

@@ -12,10 +12,10 @@ from trunkline.tenant.v1 import source_pb2, source_service_pb2
 from trunkline_runtime.process.pace import wait_until
 from trunkline_store import Database
 
+from trunkline_tenant import source_changes
 from trunkline_tenant.crypto import SecretBox
-from trunkline_tenant.sources import changes
+from trunkline_tenant.source_changes import Change, Reach
 from trunkline_tenant.sources import rows as source_rows
-from trunkline_tenant.sources.changes import Change, Reach
 
 SNAPSHOT_PAGE = 200
 
@@ -49,7 +49,7 @@ class _Seen:
     resolved: dict[str, source_pb2.ResolvedSource]
 
 
-class Watch:
+class SourceWatch:
     """Watches over one store, looked at every `poll_seconds` even if no bell rang, `page` changes at a time."""
 
     def __init__(
@@ -77,7 +77,7 @@ class Watch:
         Pages are in the order of revisions, so a watcher that is cut off goes on from the last it saw.
         """
         answer = source_service_pb2.WatchSourcesResponse
-        reach = await self._db.read(changes.reach)
+        reach = await self._db.read(source_changes.reach)
         if after > reach.revision or 0 < after < reach.forgotten:
             yield answer(reset=True)
             after = 0
@@ -104,9 +104,9 @@ class Watch:
             await wait_until(rung, self._poll_seconds)
 
     def _look(self, conn: Connection, after: int) -> _Seen:
-        reach = changes.reach(conn)
+        reach = source_changes.reach(conn)
         if reach.revision <= after:
             return _Seen(reach, (), {})
-        found = changes.since(conn, after, self._page)
+        found = source_changes.since(conn, after, self._page)
         there = [change.source_id for change in found if not change.deleted]
         return _Seen(reach, found, source_rows.resolve(conn, self._box, there, self._db.clock.now()))

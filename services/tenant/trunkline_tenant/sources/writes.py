@@ -12,12 +12,12 @@ from trunkline.tenant.v1 import source_pb2, source_service_pb2
 from trunkline_runtime.api import resources
 from trunkline_runtime.errors import InvalidArgument, ResourceExhausted
 
-from trunkline_tenant import masks, requests
+from trunkline_tenant import masks, requests, source_changes
 from trunkline_tenant.crypto import SecretBox
 from trunkline_tenant.schema import source_secrets, sources
-from trunkline_tenant.sources import changes, secret_rows, signing_secrets
 from trunkline_tenant.sources import options as source_options
 from trunkline_tenant.sources import rows as source_rows
+from trunkline_tenant.sources import secret_rows, signing_secrets
 from trunkline_tenant.sources.secret_rows import SourceSecrets
 from trunkline_tenant.tenants import rows as tenant_rows
 from trunkline_tenant.tenants.plans import quotas_of
@@ -93,7 +93,7 @@ def create(
     secrets.put(secret_rows.SIGNING, new.wanted.secret or new.made, 1)
     secrets.set_fetching(new.wanted.fetch_credential)
     secrets.set_named(_values(new.wanted))
-    changes.changed(conn, tenant, new.source_id, now)
+    source_changes.changed(conn, tenant, new.source_id, now)
     shown = source_rows.shown(row)
     requests.remember(conn, asked, shown.name, now)
     shown.secret = new.made
@@ -144,7 +144,7 @@ def update(
         .where(sources.c.tenant_id == tenant, sources.c.source_id == source_id)
         .values(**values)
     )
-    changes.changed(conn, tenant, source_id, now)
+    source_changes.changed(conn, tenant, source_id, now)
     return source_rows.shown({**row, **values})
 
 
@@ -154,7 +154,7 @@ def delete(conn: Connection, tenant: str, source_id: str, etag: str, now: dateti
     masks.check_etag(etag, source.etag, source.name)
     for table in (source_secrets, sources):
         conn.execute(sa.delete(table).where(table.c.tenant_id == tenant, table.c.source_id == source_id))
-    changes.changed(conn, tenant, source_id, now, deleted=True)
+    source_changes.changed(conn, tenant, source_id, now, deleted=True)
 
 
 def rotate(
@@ -175,7 +175,7 @@ def rotate(
             .where(sources.c.tenant_id == tenant, sources.c.source_id == source_id)
             .values(**values)
         )
-        changes.changed(conn, tenant, source_id, now)
+        source_changes.changed(conn, tenant, source_id, now)
         row = {**row, **values}
     return source_service_pb2.RotateSourceSecretResponse(source=source_rows.shown(row), secret=made)
 

@@ -30,7 +30,7 @@ from trunkline_tenant.schema import (
     sources,
     tenants,
 )
-from trunkline_tenant.sources import changes
+from trunkline_tenant.source_changes import tenant_deleted
 from trunkline_tenant.tenants import rows as tenant_rows
 
 _DATA = (sources, calls, leads)
@@ -119,7 +119,7 @@ def _configured_or_told(conn: Connection, tenant: str) -> bool:
 
 
 def _bury(conn: Connection, tenant: str, now: datetime, version: int) -> None:
-    changes.tenant_deleted(conn, tenant, now)
+    tenant_deleted(conn, tenant, now)
     for table in _CONFIGURED:
         conn.execute(sa.delete(table).where(table.c.tenant_id == tenant))
     conn.execute(

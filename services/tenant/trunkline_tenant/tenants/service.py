@@ -19,7 +19,7 @@ from trunkline_store.records.keyset import Page
 
 from trunkline_tenant import masks, requests
 from trunkline_tenant.schema import tenants
-from trunkline_tenant.sources import changes
+from trunkline_tenant.source_changes import tenant_changed
 from trunkline_tenant.tenants import deletion
 from trunkline_tenant.tenants.names import tidy_names
 from trunkline_tenant.tenants.rows import etag_of, load, load_any, shown
@@ -207,5 +207,5 @@ def _update(
     values |= {"version": row["version"] + 1, "update_time": now}
     conn.execute(sa.update(tenants).where(tenants.c.tenant_id == tenant).values(**values))
     if any(values.get(name, row[name]) != row[name] for name in _OF_SOURCES):
-        changes.tenant_changed(conn, tenant, now)
+        tenant_changed(conn, tenant, now)
     return row | values

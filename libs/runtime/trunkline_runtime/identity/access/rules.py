@@ -1,4 +1,4 @@
-"""What a row of the access table says, and the five rights that rows grant."""
+"""What a row of the access table says, the five rights that rows grant, and how large requests may be."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from trunkline_runtime.identity.callers import Role
-from trunkline_runtime.limits import MOST_MESSAGE_BYTES, MOST_REQUEST_BYTES
+
+MOST_MESSAGE_BYTES = 32 * 1024 * 1024
+"""The largest message, on which both ends of a channel agree: a transcript of hours with every word."""
+MOST_REQUEST_BYTES = 4 * 1024 * 1024
+"""The largest request, of methods of which the table does not say that they take large ones."""
+COUNTED_ROUTES = ("api", "media", "grpc")
+"""What has hourly limits of its own: HTTP under /v1, the bytes of recordings, and gRPC at Envoy."""
 
 GATEWAY = frozenset({"gateway"})
 AUDIO = frozenset({"audio"})

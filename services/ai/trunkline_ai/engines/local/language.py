@@ -2,10 +2,9 @@
 
 from itertools import islice
 
-from trunkline_runtime.language_tags import primary_subtag
+from trunkline_runtime.language_tags import may_be_english, primary_subtag
 
 from trunkline_ai.engines.local import cues
-from trunkline_ai.engines.tags import may_be_english
 
 _LATIN_ENDS = "\u024f"
 _LETTERS_LOOKED_AT = 2_000

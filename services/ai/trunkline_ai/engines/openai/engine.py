@@ -14,7 +14,7 @@ from trunkline_runtime.engines.base import NOT_READY, EngineError
 from trunkline_ai.engines.base import Completion, Finish, LanguageCapabilities, Prompt
 from trunkline_ai.engines.openai.failures import engine_error
 from trunkline_ai.engines.openai.settings import OBJECT, SCHEMA, OpenAiSettings
-from trunkline_ai.engines.openai.stream import Room, StreamedAnswer, read_events, read_whole
+from trunkline_ai.engines.openai.stream import BodyBound, StreamedAnswer, read_events, read_whole
 from trunkline_ai.engines.remote import TIMEOUT, UNREACHABLE, RemoteAsker, typical_price, usage_of
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class OpenAiEngine:
             yield response
 
     async def _read(self, response: httpx.Response, answer: StreamedAnswer) -> None:
-        room = Room(self._settings.most_output_tokens)
+        room = BodyBound(self._settings.most_output_tokens)
         # Raw: what is packed, which nobody asked for, may unpack to a thousand times its size.
         if response.headers.get("content-type", "").startswith("text/event-stream"):
             await read_events(response.aiter_raw(), answer, self._settings.first_token_seconds, room)

@@ -59,7 +59,7 @@ class StreamedAnswer:
             self.finish = _FINISHES.get(_text(reason), Finish.DONE)
 
 
-class Room:
+class BodyBound:
     """How much of the body of an answer is read: one of so many tokens has an end."""
 
     def __init__(self, most_tokens: int) -> None:
@@ -76,7 +76,7 @@ class Room:
 
 
 async def read_events(
-    pieces: AsyncIterator[bytes], answer: StreamedAnswer, idle_seconds: float, room: Room
+    pieces: AsyncIterator[bytes], answer: StreamedAnswer, idle_seconds: float, room: BodyBound
 ) -> None:
     """Read a body into an answer until it is whole. Raises EngineError: TIMEOUT when nothing comes for so long."""
     iterator = _events(pieces, room)
@@ -98,7 +98,7 @@ async def read_events(
         raise EngineError(UNREACHABLE, "the endpoint broke off in the middle of an answer", transient=True)
 
 
-async def _events(pieces: AsyncIterator[bytes], room: Room) -> AsyncIterator[str]:
+async def _events(pieces: AsyncIterator[bytes], room: BodyBound) -> AsyncIterator[str]:
     """Give the data of each event of a body, and "" for lines that hold none: something came."""
     rest = bytearray()
     taken = itertools.count(1)

@@ -17,7 +17,7 @@ MOST_VOICES = 3
 
 
 @dataclass(frozen=True)
-class Said:
+class LabelledSegment:
     """A segment, and what Google calls its speaker: a label that holds within one answer, empty without any."""
 
     segment: Segment
@@ -28,7 +28,7 @@ class Said:
 class HeardWindow:
     """What was heard in one window."""
 
-    said: tuple[Said, ...] = ()
+    said: tuple[LabelledSegment, ...] = ()
     language: str = ""
     billed_seconds: float = 0.0
     confidences: tuple[float, ...] = field(default=(), repr=False)
@@ -80,13 +80,13 @@ def segments(heard_windows: Sequence[HeardWindow]) -> list[Segment]:
     return out
 
 
-def _in_order(said: Sequence[Said]) -> dict[str, int]:
+def _in_order(said: Sequence[LabelledSegment]) -> dict[str, int]:
     """Return a voice for each label, in the order of their first words; 0 for more than are told apart."""
     labels = dict.fromkeys(one.label for one in sorted(said, key=lambda one: one.segment.start) if one.label)
     return {label: number if number <= MOST_VOICES else 0 for number, label in enumerate(labels, 1)}
 
 
-def _matched(said: Sequence[Said]) -> dict[str, int]:
+def _matched(said: Sequence[LabelledSegment]) -> dict[str, int]:
     shared = Counter[tuple[str, int]]()
     for one in said:
         if one.label and one.segment.voice:
@@ -99,7 +99,7 @@ def _matched(said: Sequence[Said]) -> dict[str, int]:
     return out
 
 
-def _said(window: Window, result: Any) -> list[Said]:
+def _said(window: Window, result: Any) -> list[LabelledSegment]:
     best = result.alternatives[0]
     text = " ".join(best.transcript.split())
     words = _words(best.words)
@@ -113,7 +113,7 @@ def _said(window: Window, result: Any) -> list[Said]:
         start, end = min(one.segment.start for one in out), max(one.segment.end for one in out)
         told = tuple(word for one in out for word in one.segment.words)
         label = _most([word.label for word in words])
-        return [Said(Segment(window.lane, voice, start, end, text, told), label)]
+        return [LabelledSegment(Segment(window.lane, voice, start, end, text, told), label)]
     return out
 
 
@@ -132,7 +132,7 @@ def _words(infos: Any) -> list[_Told]:
     return out
 
 
-def _without_times(window: Window, result: Any, text: str, words: Sequence[_Told]) -> list[Said]:
+def _without_times(window: Window, result: Any, text: str, words: Sequence[_Told]) -> list[LabelledSegment]:
     first, last = window.utterances[0], window.utterances[-1]
     length = sum((item.end - item.start) / RATE + windows.GAP_SECONDS for item in window.utterances)
     if result.result_end_offset:
@@ -141,18 +141,20 @@ def _without_times(window: Window, result: Any, text: str, words: Sequence[_Told
     turns = [(label, list(run)) for label, run in groupby(words, key=lambda word: word.label)]
     if len(turns) < 2:
         label = turns[0][0] if turns else ""
-        return [Said(Segment(window.lane, first.voice, first.start / RATE, end, text), label)]
+        return [LabelledSegment(Segment(window.lane, first.voice, first.start / RATE, end, text), label)]
     letters, before, out = sum(len(word.text) for word in words), 0, []
     for label, run in turns:
         starts = _moment(window, length * before / letters)
         before += sum(len(word.text) for word in run)
         ends = max(starts, _moment(window, length * before / letters))
         written = " ".join(word.text for word in run)
-        out.append(Said(Segment(window.lane, _voice_at(window, starts), starts, ends, written), label))
+        out.append(
+            LabelledSegment(Segment(window.lane, _voice_at(window, starts), starts, ends, written), label)
+        )
     return out
 
 
-def _in_utterances(window: Window, words: Sequence[_Told]) -> list[Said]:
+def _in_utterances(window: Window, words: Sequence[_Told]) -> list[LabelledSegment]:
     """Return a segment for each utterance, and within it for each speaker."""
     spans = [(item.start, item.end) for item in window.utterances]
     placed = windows.in_place([(word.text, word.start, word.end, word.sure) for word in words], spans)
@@ -164,7 +166,7 @@ def _in_utterances(window: Window, words: Sequence[_Told]) -> list[Said]:
             told = tuple(word for _, word in run)
             written = " ".join(word.text for word in told)
             start, end = min(word.start for word in told), max(word.end for word in told)
-            out.append(Said(Segment(item.lane, item.voice, start, end, written, told), label))
+            out.append(LabelledSegment(Segment(item.lane, item.voice, start, end, written, told), label))
     return out
 
 

@@ -15,17 +15,18 @@ from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.observe import logs
 
 from trunkline_audio.engines import windows
-from trunkline_audio.engines.base import EngineInput, EngineResult, Submission, Utterance
+from trunkline_audio.engines.base import EngineInput, EngineResult, Submission
 from trunkline_audio.engines.google import answers, requests
 from trunkline_audio.engines.google.answers import HeardWindow
 from trunkline_audio.engines.google.engine import GoogleEngine, sound_of, told
 from trunkline_audio.engines.google.failures import is_absent, status_error
 from trunkline_audio.engines.google.models import traits_of
-from trunkline_audio.engines.google.requests import Asked
+from trunkline_audio.engines.google.requests import RequestHints
 from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.windows import Window
 from trunkline_audio.media.blobs.base import BlobNotFound
 from trunkline_audio.media.blobs.failures import REFUSED
+from trunkline_audio.media.prepared import Utterance
 
 log = logs.get_logger(__name__)
 
@@ -77,7 +78,7 @@ class _File:
 class _Manifest:
     """What a poll has to know of a submission, beside what Google knows: kept in the bucket. It holds no word."""
 
-    asked: Asked
+    asked: RequestHints
     lanes: int
     speech_seconds: float
     files: tuple[_File, ...]
@@ -108,7 +109,7 @@ class _Manifest:
         kept = json.loads(body)
         asked = kept["asked"]
         return cls(
-            Asked(asked["language"], tuple(asked["phrases"]), asked["speakers"]),
+            RequestHints(asked["language"], tuple(asked["phrases"]), asked["speakers"]),
             kept["lanes"],
             kept["speech_seconds"],
             tuple(_file(item) for item in kept["files"]),
@@ -228,7 +229,7 @@ class GoogleBatchEngine(GoogleEngine):
             return self._settings.dynamic_price_micros_per_minute
         return self._settings.price_micros_per_minute
 
-    async def _begun(self, asked: Asked, uri: str) -> str:
+    async def _begun(self, asked: RequestHints, uri: str) -> str:
         operation: Any = await self._featured(
             asked,
             lambda asked: self._client.batch_recognize(

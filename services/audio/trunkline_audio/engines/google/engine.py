@@ -8,29 +8,28 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import grpc.aio
 from trunkline_runtime.engines.base import NOT_READY, EngineError, EngineUsage
 from trunkline_runtime.engines.google import credentials, is_of_the_set_up, is_passing, pause_of
 from trunkline_runtime.observe import logs
+from trunkline_runtime.resilience import RetryPolicy, retrying
 from trunkline_runtime.rpc.call import current_rpc
 
 from trunkline_audio.engines import windows
-from trunkline_audio.engines.base import EngineInput, EngineResult, PreparedAudio, Segment, SpeechCapabilities
+from trunkline_audio.engines.base import EngineInput, EngineResult, Segment, SpeechCapabilities
 from trunkline_audio.engines.google import answers, requests
 from trunkline_audio.engines.google.answers import HeardWindow
 from trunkline_audio.engines.google.failures import engine_error, refused_feature
 from trunkline_audio.engines.google.models import traits_of
 from trunkline_audio.engines.google.quota import RequestQuota
-from trunkline_audio.engines.google.requests import Asked
+from trunkline_audio.engines.google.requests import RequestHints
 from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.google.streams import SoundStream
 from trunkline_audio.engines.turns import joined
 from trunkline_audio.engines.windows import Window
-
-if TYPE_CHECKING:
-    import tenacity
+from trunkline_audio.media.prepared import PreparedAudio
 
 log = logs.get_logger(__name__)
 
@@ -124,7 +123,7 @@ class GoogleEngine:
 
         async def begun(asked_sound: AsyncIterator[bytes]) -> Any:
             await self._quota.due()
-            asked = Asked(language, without=self._without)
+            asked = RequestHints(language, without=self._without)
             ended = asyncio.Event()
 
             async def messages() -> AsyncIterator[Any]:
@@ -160,10 +159,10 @@ class GoogleEngine:
         if self._client is None:
             raise EngineError(NOT_READY, self._problem, transient=True)
 
-    def _asked(self, recording: EngineInput, lanes: int) -> Asked:
+    def _asked(self, recording: EngineInput, lanes: int) -> RequestHints:
         """Return what is asked for about a recording; channels tell its speakers apart where there are two."""
         speakers = self._settings.speakers if lanes == 1 else 0
-        return Asked(recording.language, recording.phrases, speakers)
+        return RequestHints(recording.language, recording.phrases, speakers)
 
     async def _all(self, recording: EngineInput, audio: PreparedAudio) -> list[HeardWindow]:
         packed = windows.packed(audio.utterances, LONGEST_SECONDS)
@@ -191,7 +190,7 @@ class GoogleEngine:
             )
         return answers.heard(window, answer)
 
-    async def _featured(self, asked: Asked, ask: Callable[[Asked], Awaitable[T]]) -> T:
+    async def _featured(self, asked: RequestHints, ask: Callable[[RequestHints], Awaitable[T]]) -> T:
         """Ask, once more without each feature that the model refuses. Raises EngineError."""
         while True:
             without = self._without
@@ -227,7 +226,7 @@ class GoogleEngine:
             return await call()
 
         try:
-            answer: T = await self._retrying()(tried)
+            answer: T = await retrying(self._policy())(tried)
         except Exception as error:
             self._note(error)
             told = engine_error(error)
@@ -237,23 +236,14 @@ class GoogleEngine:
         self._problem = ""
         return answer
 
-    def _retrying(self) -> tenacity.AsyncRetrying:
-        import tenacity  # noqa: PLC0415 -- only where something is retried
-
+    def _policy(self) -> RetryPolicy:
+        """Return how long Google is asked again: within the caller's deadline."""
         patience = self._settings.patience_seconds
         rpc = current_rpc()
         remaining = rpc.remaining_seconds() if rpc is not None else None
         if remaining is not None:
             patience = min(patience, max(0.0, remaining - _ANSWER_SECONDS))
-        jitter = tenacity.wait_random_exponential(multiplier=0.5, max=10.0)
-        return tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(is_passing),
-            stop=tenacity.stop_before_delay(patience),
-            wait=lambda state: max(
-                jitter(state), pause_of(state.outcome.exception() if state.outcome else None)
-            ),
-            reraise=True,
-        )
+        return RetryPolicy(None, 0.5, 10.0, patience, is_passing, pause_of)
 
     async def _warm(self) -> None:
         try:

@@ -32,7 +32,7 @@ PHRASES = "phrases"
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestHints:
     """What is asked for about a recording: its language, empty for any, and what is likely to be said in it.
 
     `speakers` is the most voices that are told apart, 0 for none, and `without` are features that the model refused.
@@ -44,7 +44,7 @@ class Asked:
     without: frozenset[str] = frozenset()
 
 
-def recognition_config(settings: GoogleSettings, asked: Asked) -> speech_v2.RecognitionConfig:
+def recognition_config(settings: GoogleSettings, asked: RequestHints) -> speech_v2.RecognitionConfig:
     """Return what is asked for, of sound that says itself how it is encoded."""
     from google.cloud import speech_v2  # noqa: PLC0415 -- half a second and 40 MB, for those who use it
 
@@ -111,7 +111,9 @@ def adaptation(phrases: Sequence[str], boost: float) -> speech_v2.SpeechAdaptati
     return speech_v2.SpeechAdaptation(phrase_sets=sets)
 
 
-def recognize_request(settings: GoogleSettings, asked: Asked, sound: bytes) -> speech_v2.RecognizeRequest:
+def recognize_request(
+    settings: GoogleSettings, asked: RequestHints, sound: bytes
+) -> speech_v2.RecognizeRequest:
     """Return the request for one window: `sound` is FLAC of one channel."""
     from google.cloud import speech_v2  # noqa: PLC0415
 
@@ -119,7 +121,7 @@ def recognize_request(settings: GoogleSettings, asked: Asked, sound: bytes) -> s
     return speech_v2.RecognizeRequest(recognizer=settings.recognizer_name, config=config, content=sound)
 
 
-def batch_request(settings: GoogleSettings, asked: Asked, uri: str) -> speech_v2.BatchRecognizeRequest:
+def batch_request(settings: GoogleSettings, asked: RequestHints, uri: str) -> speech_v2.BatchRecognizeRequest:
     """Return the request for one file of a bucket. An inline answer is for one file only, so each has its request."""
     from google.cloud import speech_v2  # noqa: PLC0415
 
@@ -137,7 +139,7 @@ def batch_request(settings: GoogleSettings, asked: Asked, uri: str) -> speech_v2
     )
 
 
-def stream_request(settings: GoogleSettings, asked: Asked) -> speech_v2.StreamingRecognizeRequest:
+def stream_request(settings: GoogleSettings, asked: RequestHints) -> speech_v2.StreamingRecognizeRequest:
     """Return the first message of a stream of 16-bit samples at 16 kHz, of one channel."""
     from google.cloud import speech_v2  # noqa: PLC0415
 

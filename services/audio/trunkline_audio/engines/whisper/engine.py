@@ -18,20 +18,13 @@ from trunkline_runtime.observe import logs
 from trunkline_runtime.resilience import Pauses
 
 from trunkline_audio.engines import windows
-from trunkline_audio.engines.base import (
-    EngineInput,
-    EngineResult,
-    PreparedAudio,
-    Segment,
-    SpeechCapabilities,
-    Utterance,
-    Word,
-)
+from trunkline_audio.engines.base import EngineInput, EngineResult, Segment, SpeechCapabilities, Word
 from trunkline_audio.engines.turns import joined
 from trunkline_audio.engines.whisper import languages
 from trunkline_audio.engines.whisper.repetition import without_loops
 from trunkline_audio.engines.whisper.settings import WhisperSettings
 from trunkline_audio.engines.windows import Window
+from trunkline_audio.media.prepared import PreparedAudio, Utterance
 from trunkline_audio.media.preprocess.timeline import RATE
 from trunkline_audio.models.errors import ModelError
 from trunkline_audio.models.lookup import default_folder, verify

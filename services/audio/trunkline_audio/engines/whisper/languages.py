@@ -17,7 +17,7 @@ Heard = tuple[float, Iterable[tuple[str, float]]]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class HeardLanguage:
     """A recording's language as BCP 47, how sure that is (0 to 1), and what was asked for if it was overruled."""
 
     language: str
@@ -46,7 +46,7 @@ def likeliest(heard: Iterable[Heard], wanted: str = "") -> str:
     return wanted if votes[wanted] > most / 2 else best
 
 
-def verdict(tag: str, written: Iterable[tuple[str, float, float]]) -> Verdict:
+def verdict(tag: str, written: Iterable[tuple[str, float, float]]) -> HeardLanguage:
     """What to say of a recording, from (language, seconds, probability) of each window as it was written.
 
     A tag that was asked for keeps its region, `en-US`, when its language was heard.
@@ -57,9 +57,9 @@ def verdict(tag: str, written: Iterable[tuple[str, float, float]]) -> Verdict:
         seconds[language] += length  # type: ignore[assignment]
         sure[language] += length * share  # type: ignore[assignment]
     if not seconds:
-        return Verdict(tag, 0.0)
+        return HeardLanguage(tag, 0.0)
     language, length = seconds.most_common(1)[0]
     confidence = round(sure[language] / length, 4) if length else 0.0
     if tag and language == code(tag):
-        return Verdict(tag, confidence)
-    return Verdict(_OF_BCP47.get(language, language), confidence, overruled=tag)
+        return HeardLanguage(tag, confidence)
+    return HeardLanguage(_OF_BCP47.get(language, language), confidence, overruled=tag)

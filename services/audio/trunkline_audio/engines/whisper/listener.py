@@ -47,7 +47,7 @@ APPENDED = "\"'.。,，!！?？:：”)]}、"
 
 
 @dataclass(frozen=True)
-class Text:
+class Wording:
     """What the model wrote: tokens, their mean log probability, and how surely there was no speech, 0 to 1.
 
     `cut` says that more was said than the model could write, `looped` that it ran in circles at first.
@@ -108,7 +108,7 @@ class Listener:
         count = features.shape[-1] - 1
         return self._model.encode(pad_or_trim(features[:, :count])), count
 
-    def text(self, encoded: Any, count: int, language: str, phrases: Sequence[str] = ()) -> Text:
+    def text(self, encoded: Any, count: int, language: str, phrases: Sequence[str] = ()) -> Wording:
         """What the model writes of a window in a language.
 
         The model reads as many of the `phrases` as fit, as if they had been said before.
@@ -128,7 +128,7 @@ class Listener:
             text = replace(text, looped=True)
         return replace(text, cut=len(text.tokens) >= most)
 
-    def words(self, encoded: Any, count: int, text: Text) -> list[HeardWord]:
+    def words(self, encoded: Any, count: int, text: Wording) -> list[HeardWord]:
         """The words of a text with their times, texts with their spaces; none where nobody seems to speak."""
         if text.silent:
             return []
@@ -153,7 +153,7 @@ class Listener:
 
     def _written(
         self, encoded: Any, tokenizer: Tokenizer, prompt: list[int], most: int, **options: Any
-    ) -> Text:
+    ) -> Wording:
         (result,) = self._model.model.generate(
             encoded,
             [prompt],
@@ -167,7 +167,7 @@ class Listener:
         )
         tokens = list(result.sequences_ids[0])
         score = float(result.scores[0]) * len(tokens) / (len(tokens) + 1)
-        return Text(tokenizer.language_code, tokens, score, float(result.no_speech_prob))
+        return Wording(tokenizer.language_code, tokens, score, float(result.no_speech_prob))
 
 
 def compression(text: str) -> float:
@@ -212,7 +212,7 @@ def tried(languages: Sequence[tuple[str, float]], language: str, wanted: str) ->
     return [language, rival] if next_share >= RIVAL * share else [language]
 
 
-def likelier(texts: Sequence[Text]) -> Text:
+def likelier(texts: Sequence[Wording]) -> Wording:
     """The text to believe: the first one, unless a rival's is clearly more probable.
 
     A wrong language gives itself away: the model finds its own text improbable. Text that runs in circles is probable

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from trunkline_runtime.config import ConfigError, env_name, load
 from trunkline_runtime.errors import Unavailable
 
-from trunkline_audio.config import SERVICE
 from trunkline_audio.media.blobs.failures import unavailable
-from trunkline_audio.media.blobs.gcs import Credentials
+from trunkline_audio.media.blobs.gcs import CloudCredentials
 from trunkline_audio.media.blobs.lifecycle import rules_of, set_rules, told, without_effect
 from trunkline_audio.media.blobs.settings import BlobSettings
+from trunkline_audio.names import SERVICE
 
 SETTING = env_name(SERVICE, "blobs_bucket")
 
@@ -71,7 +71,7 @@ def _settings(env: Mapping[str, str] | None) -> BlobSettings:
 
 def _credentials(settings: BlobSettings) -> object:
     try:
-        return Credentials(settings.quota_project).found()
+        return CloudCredentials(settings.quota_project).found()
     except Exception as error:
         raise unavailable(error, settings.bucket_name) from None
 

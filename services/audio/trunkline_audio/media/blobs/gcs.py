@@ -50,7 +50,7 @@ class GcsBlobs:
         self._scratch = scratch
         self._threads = ThreadPoolExecutor(settings.requests_at_once, thread_name_prefix="gcs")
         self._clients = threading.local()  # a client's connections are for one thread
-        self._credentials = Credentials(settings.quota_project)
+        self._credentials = CloudCredentials(settings.quota_project)
         self._closed = threading.Event()
         self._looking: asyncio.Task[None] | None = None
         self._told = ""
@@ -267,7 +267,7 @@ class GcsBlobs:
 def problem_of(settings: BlobSettings) -> str:
     """Ask the bucket for one name; what is wrong with it, empty for nothing. Takes some seconds at most."""
     try:
-        bucket = open_bucket(settings, Credentials(settings.quota_project).found())
+        bucket = open_bucket(settings, CloudCredentials(settings.quota_project).found())
         list(bucket.list_blobs(max_results=1, fields="items(name)", retry=None, timeout=TIMEOUT))
     except Exception as error:
         return unavailable(error, settings.bucket_name).message
@@ -281,7 +281,7 @@ def open_bucket(settings: BlobSettings, credentials: Any) -> Any:
     return Client(project=None, credentials=credentials).bucket(settings.bucket_name)
 
 
-class Credentials:
+class CloudCredentials:
     """The environment's credentials, looked for once; where there are none, again after some seconds."""
 
     def __init__(self, quota_project: str) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 from trunkline_runtime.config import env_name
 
-from trunkline_audio.config import SERVICE
 from trunkline_audio.media.blobs.failures import unavailable
 from trunkline_audio.media.blobs.gcs import TIMEOUT, open_bucket
 from trunkline_audio.media.blobs.settings import BlobSettings
+from trunkline_audio.names import SERVICE
 
 Rule = Mapping[str, Any]
 """A rule as the bucket's JSON has it: an action and its condition."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager, nullcontext
+from pathlib import Path
 
 from trunkline_runtime.observe import disks
 
-from trunkline_audio.config import AudioConfig
 from trunkline_audio.media.blobs.base import Blobs
 from trunkline_audio.media.blobs.local import LocalBlobs
+from trunkline_audio.media.blobs.settings import BlobSettings
 
 
-def load_blobs(config: AudioConfig) -> AbstractAsyncContextManager[Blobs]:
-    """Return the bucket if there is one, or else the folder; to be entered."""
-    if not config.blobs.bucket:
-        disks.show("recordings", config.blobs_folder)
-        return nullcontext(LocalBlobs(config.blobs_folder))
+def load_blobs(settings: BlobSettings, folder: Path, scratch: Path) -> AbstractAsyncContextManager[Blobs]:
+    """Return the bucket if there is one, or else the folder; to be entered. A bucket's bytes pass through `scratch`."""
+    if not settings.bucket:
+        disks.show("recordings", folder)
+        return nullcontext(LocalBlobs(folder))
     from trunkline_audio.media.blobs.gcs import GcsBlobs  # noqa: PLC0415 - loaded when used
 
-    return GcsBlobs(config.blobs, config.scratch_folder / "blobs")
+    return GcsBlobs(settings, scratch / "blobs")

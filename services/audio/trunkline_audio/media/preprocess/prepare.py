@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trunkline_audio.media.preprocess import decode as decoding
-from trunkline_audio.media.preprocess.crosstalk import without_leaks
 from trunkline_audio.media.preprocess.speakers import voices
-from trunkline_audio.media.preprocess.timeline import RATE, Span, merged
-from trunkline_audio.media.preprocess.vad import BLOCK, FRAME, VoiceActivity, split
+from trunkline_audio.media.preprocess.timeline import RATE, SampleRange, merged
+from trunkline_audio.media.preprocess.vad import BLOCK, FRAME, VoiceActivity, split, without_leaks
 from trunkline_audio.workers import frames
 from trunkline_audio.workers.handlers import HandlerFailed
 from trunkline_audio.workers.sandbox import Limits, run_limited
@@ -134,7 +133,7 @@ def _warm(activity: VoiceActivity) -> None:
     lanes: list[BinaryIO] = [io.BytesIO(), io.BytesIO()]
     found = decoding.decode(body, lanes, 10)
     _speech(lanes, found.samples, activity, 4 * RATE)
-    voices(lanes[0], [Span(0, RATE // 2), Span(RATE // 2, RATE)])
+    voices(lanes[0], [SampleRange(0, RATE // 2), SampleRange(RATE // 2, RATE)])
     try:
         decoding.decode(io.BytesIO(b"no sound"), [], 1)
     except HandlerFailed:

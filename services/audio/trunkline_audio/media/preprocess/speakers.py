@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_audio.media.preprocess.timeline import RATE, Span
+from trunkline_audio.media.preprocess.timeline import RATE, SampleRange
 
 WINDOW = 512
 HOP = 256
@@ -32,7 +32,7 @@ MOST_JUDGED = 800
 Floats = NDArray[np.float64]
 
 
-def voices(lane: BinaryIO, utterances: Sequence[Span]) -> list[int]:
+def voices(lane: BinaryIO, utterances: Sequence[SampleRange]) -> list[int]:
     """A voice for each utterance: 1 for who speaks first, 2 for the other; all 0 when not told apart.
 
     `lane` holds int16 at 16 kHz. Utterances too short or unvoiced to judge take the voice of the one before.
@@ -58,7 +58,7 @@ def voices(lane: BinaryIO, utterances: Sequence[Span]) -> list[int]:
     return out
 
 
-def _read(lane: BinaryIO, span: Span) -> Floats:
+def _read(lane: BinaryIO, span: SampleRange) -> Floats:
     lane.seek(span.start * 2)
     samples = min(span.samples, LISTEN_SECONDS * RATE)
     return np.frombuffer(lane.read(samples * 2), "<i2").astype(np.float64)

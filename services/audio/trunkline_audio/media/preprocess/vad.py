@@ -1,4 +1,4 @@
-"""Where people speak: Silero's voice activity model over 16 kHz audio."""
+"""Where people speak: Silero's voice activity model over 16 kHz audio, without speech that leaked between channels."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trunkline_audio.media.preprocess.timeline import RATE, Span, merged, padded
+from trunkline_audio.media.preprocess.timeline import RATE, SampleRange, merged, padded
 
 FRAME = 512
 CONTEXT = 64
 BLOCK = FRAME * 512
+LEAK_DB = 12.0
+SMOOTH_FRAMES = 7
 MODEL = "silero_vad_16k_products.onnx"
 
 Samples = NDArray[np.int16]
@@ -68,33 +70,33 @@ class VoiceActivity:
             out.append(np.asarray(values, np.float32).reshape(-1))
         return np.concatenate(out) if out else np.zeros(0, np.float32)
 
-    def spans(self, scores: Scores, total: int) -> list[Span]:
+    def spans(self, scores: Scores, total: int) -> list[SampleRange]:
         """Speech as spans of samples: bridged over short pauses, padded, never past `total` samples.
 
         A span starts at the threshold and goes on while frames stay above the threshold less 0.15, as the
         model's authors do, so that a word's soft end is kept.
         """
-        raw: list[Span] = []
+        raw: list[SampleRange] = []
         start: int | None = None
         for index, score in enumerate(scores):
             if start is None and score >= self._threshold:
                 start = index
             elif start is not None and score < self._threshold - 0.15:
-                raw.append(Span(start * FRAME, index * FRAME))
+                raw.append(SampleRange(start * FRAME, index * FRAME))
                 start = None
         if start is not None:
-            raw.append(Span(start * FRAME, min(total, len(scores) * FRAME)))
+            raw.append(SampleRange(start * FRAME, min(total, len(scores) * FRAME)))
         joined = [span for span in merged(raw, self._bridge) if span.samples >= self._min]
         return padded(joined, self._pad, total)
 
 
-def split(span: Span, scores: Scores, longest: int) -> list[Span]:
+def split(span: SampleRange, scores: Scores, longest: int) -> list[SampleRange]:
     """Cuts a span into parts of at most `longest` samples, each cut where speech was least likely.
 
     The place is looked for in the second half of what fits, over three frames, so that no cut falls into a
     word while there is a pause to be had.
     """
-    out: list[Span] = []
+    out: list[SampleRange] = []
     start = span.start
     while span.end - start > longest:
         first = (start + longest // 2) // FRAME + 1
@@ -102,7 +104,24 @@ def split(span: Span, scores: Scores, longest: int) -> list[Span]:
         window = scores[max(0, first - 1) : last + 1]
         smooth = np.convolve(window, np.ones(3, np.float32) / 3, mode="valid") if len(window) >= 3 else window
         cut = min(start + longest, (first + int(np.argmin(smooth))) * FRAME + FRAME // 2)
-        out.append(Span(start, cut))
+        out.append(SampleRange(start, cut))
         start = cut
-    out.append(Span(start, span.end))
+    out.append(SampleRange(start, span.end))
+    return out
+
+
+def without_leaks(scores: list[Scores], energies: list[Scores]) -> list[Scores]:
+    """Scores of two channels, zeroed where the other channel is louder by `LEAK_DB` and speaks itself.
+
+    `energies` holds the mean square of each frame. Loudness is smoothed over a quarter of a second, so that a
+    short word of one speaker under the other's long sentence is kept.
+    """
+    if len(scores) != 2:
+        return scores
+    kernel = np.ones(SMOOTH_FRAMES, np.float32) / SMOOTH_FRAMES
+    loudness = [10.0 * np.log10(np.convolve(energy, kernel, mode="same") + 1e-3) for energy in energies]
+    out: list[Scores] = []
+    for this, other in ((0, 1), (1, 0)):
+        leaked = (loudness[other] - loudness[this] > LEAK_DB) & (scores[other] > 0.3)
+        out.append(np.where(leaked, 0.0, scores[this]).astype(np.float32))
     return out

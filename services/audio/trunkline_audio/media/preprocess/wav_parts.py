@@ -23,7 +23,7 @@ _STREAMED = (0, 0x7FFFFFFF, 0xFFFFFFFF)
 
 
 @dataclass(frozen=True)
-class Part:
+class WavFile:
     """One WAV file: the chunks that describe its samples, and where these are."""
 
     head: bytes
@@ -33,10 +33,10 @@ class Part:
     """Whether a decoder finds its way by itself."""
 
 
-def parts(source: BinaryIO) -> list[Part]:
+def parts(source: BinaryIO) -> list[WavFile]:
     """Return the WAV files that lie one after another; none where the first is no ordinary one."""
     size = source.seek(0, os.SEEK_END)
-    found: list[Part] = []
+    found: list[WavFile] = []
     at = 0
     while at < size and len(found) < MOST_PARTS:
         part = _part(source, at, size)
@@ -48,7 +48,7 @@ def parts(source: BinaryIO) -> list[Part]:
     return found
 
 
-def opened(source: BinaryIO, part: Part) -> BinaryIO:
+def opened(source: BinaryIO, part: WavFile) -> BinaryIO:
     """Return a part as a file."""
     length = min(part.end - part.start, 0xFFFFFFFF - len(part.head) - 12)
     body = part.head + b"data" + struct.pack("<I", length)
@@ -56,7 +56,7 @@ def opened(source: BinaryIO, part: Part) -> BinaryIO:
     return io.BufferedReader(_Spliced(head, source, part.start, part.start + length))
 
 
-def _part(source: BinaryIO, at: int, size: int) -> Part | None:
+def _part(source: BinaryIO, at: int, size: int) -> WavFile | None:
     source.seek(at)
     riff = source.read(12)
     if len(riff) < 12 or riff[:4] != b"RIFF" or riff[8:] != b"WAVE":
@@ -71,7 +71,7 @@ def _part(source: BinaryIO, at: int, size: int) -> Part | None:
         at += 8
         if name == b"data":
             streamed = length in _STREAMED or at + length > size
-            return Part(head, at, size if streamed else at + length, plain) if head else None
+            return WavFile(head, at, size if streamed else at + length, plain) if head else None
         if name in _KEPT:
             source.seek(at)
             head += name + struct.pack("<I", length) + source.read(min(length, _KEPT_MOST))

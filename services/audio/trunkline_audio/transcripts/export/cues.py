@@ -26,7 +26,7 @@ _CLAUSE_ENDS = tuple(",;:–—、，；：")
 
 
 @dataclass(frozen=True, slots=True)
-class Cue:
+class Subtitle:
     """One subtitle; times in milliseconds, the end after the start."""
 
     start: int
@@ -47,7 +47,7 @@ class _Unit:
     end: int
 
 
-def cues(transcript: Transcript, reserve: Callable[[str], int] = lambda label: 0) -> list[Cue]:
+def cues(transcript: Transcript, reserve: Callable[[str], int] = lambda label: 0) -> list[Subtitle]:
     """Return the subtitles. `reserve` says how many columns a speaker's label takes of the first line."""
     found = [
         cue
@@ -58,7 +58,7 @@ def cues(transcript: Transcript, reserve: Callable[[str], int] = lambda label: 0
     return [_lasting(cue, found[index + 1 :][:1]) for index, cue in enumerate(found)]
 
 
-def _lasting(cue: Cue, following: Sequence[Cue]) -> Cue:
+def _lasting(cue: Subtitle, following: Sequence[Subtitle]) -> Subtitle:
     """Return a subtitle that can be read, as far as there is room for it."""
     least = cue.start + LEAST_SECONDS * 1_000
     if following:
@@ -66,13 +66,13 @@ def _lasting(cue: Cue, following: Sequence[Cue]) -> Cue:
     return replace(cue, end=max(cue.end, least, cue.start + 1))
 
 
-def _cues(segment: Mapping[str, Any], label: str, reserved: int) -> Iterator[Cue]:
+def _cues(segment: Mapping[str, Any], label: str, reserved: int) -> Iterator[Subtitle]:
     units = list(_units(segment, COLUMNS - reserved))
     begin = 0
     while begin < len(units):
         end = _end(units, begin, reserved)
         part = units[begin:end]
-        yield Cue(part[0].start // 1_000, part[-1].end // 1_000, label, _lines(part, reserved))
+        yield Subtitle(part[0].start // 1_000, part[-1].end // 1_000, label, _lines(part, reserved))
         begin = end
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trunkline_runtime.errors import FailedPrecondition
-from trunkline_runtime.limits import MOST_MESSAGE_BYTES
+from trunkline_runtime.identity.access.rules import MOST_MESSAGE_BYTES
 
 from trunkline_audio.names import recording_name, transcript_name
-from trunkline_audio.transcripts.export.cues import Cue, cues
+from trunkline_audio.transcripts.export.cues import Subtitle, cues
 from trunkline_audio.transcripts.rows import Transcript
 from trunkline_audio.transcripts.speakers import IDS, labels
 
@@ -112,7 +112,7 @@ def _prefix(label: str) -> str:
     return f"{label}: " if label else ""
 
 
-def _span(cue: Cue) -> str:
+def _span(cue: Subtitle) -> str:
     return f"{_clock(cue.start)} --> {_clock(cue.end)}"
 
 

@@ -21,14 +21,14 @@ from trunkline_runtime.rpc.call import request_id_of
 from trunkline_gateway.api.allowances import Allowances, admitted
 from trunkline_gateway.api.answered import ANSWERED, TOOK, count_from_zero
 from trunkline_gateway.api.media.downloads import MediaDownloads
-from trunkline_gateway.api.media.requests import MediaRequest
+from trunkline_gateway.api.media.requests import MediaHttpRequest
 from trunkline_gateway.api.media.uploads import MediaUploads
+from trunkline_gateway.api.problems import Problems, problem
 from trunkline_gateway.api.transcode.intake import Gone, headers_of, rated
-from trunkline_gateway.api.transcode.problems import Problems, problem
 from trunkline_gateway.api.transcode.streams import Streams
 from trunkline_gateway.api.transcode.transcoder import Authenticate
+from trunkline_gateway.edge.answers import Receive, Scope, Send
 from trunkline_gateway.edge.front import AsgiApp
-from trunkline_gateway.hooks.answers import Receive, Scope, Send
 from trunkline_gateway.hooks.limits import Buckets
 
 UPLOAD = "/trunkline.audio.v1.RecordingService/UploadRecording"
@@ -97,7 +97,7 @@ class MediaApi:
         request_id = request_id_of(headers.get(b"x-request-id", b"").decode("latin-1"))
         tenant, recording = found.group(1), found.group(2) or ""
         rpc = READ if recording else UPLOAD
-        asked = MediaRequest(scope, headers, receive, send, request_id, tenant, recording)
+        asked = MediaHttpRequest(scope, headers, receive, send, request_id, tenant, recording)
         trace, exemplar = headers.get(b"traceparent"), None
         try:
             logs.bind(request_id=request_id, method=rpc)
@@ -122,7 +122,7 @@ class MediaApi:
             await send({"type": "http.response.start", "status": status, "headers": answer})
             await send({"type": "http.response.body", "body": body})
 
-    async def _admitted(self, asked: MediaRequest, rpc: str) -> Link | None:
+    async def _admitted(self, asked: MediaHttpRequest, rpc: str) -> Link | None:
         """Find out by which right it is asked; return the link if it is that."""
         allowed = _METHODS["download" if asked.recording else "upload"]
         if asked.method not in allowed:
@@ -137,7 +137,7 @@ class MediaApi:
         await self._admit(asked, rpc)
         return None
 
-    async def _admit(self, asked: MediaRequest, rpc: str) -> None:
+    async def _admit(self, asked: MediaHttpRequest, rpc: str) -> None:
         """Tell who asks, and whether they may. The audio service checks it again."""
         header = asked.headers.get(b"authorization")
         shown, _ = await admitted(self._allowances, self._authenticate, header, asked.scope, "media")
@@ -151,7 +151,7 @@ class MediaApi:
             request = recording_service_pb2.UploadRecordingRequest(parent=f"tenants/{asked.tenant}")
             guard.confine(shown.caller, rpc, rule, request)
 
-    def _linked(self, asked: MediaRequest, token: str) -> Link:
+    def _linked(self, asked: MediaHttpRequest, token: str) -> Link:
         """Return the link, in whose name the gateway itself asks. Raises HttpProblem 410 for one that is over."""
         name = f"tenants/{asked.tenant}/recordings/{asked.recording}"
         try:

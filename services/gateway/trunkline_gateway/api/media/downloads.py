@@ -14,9 +14,9 @@ from trunkline_runtime.errors import FailedPrecondition, NotFound, from_rpc_erro
 from trunkline_runtime.identity.links import Link
 
 from trunkline_gateway.api.media.ranges import Unsatisfiable, asked_range, is_known, is_same
-from trunkline_gateway.api.media.requests import Answer, MediaRequest
+from trunkline_gateway.api.media.requests import Answer, MediaHttpRequest
+from trunkline_gateway.api.problems import Problems, problem
 from trunkline_gateway.api.transcode.intake import unless_gone
-from trunkline_gateway.api.transcode.problems import Problems, problem
 from trunkline_gateway.api.transcode.streams import Relay, Streams
 from trunkline_gateway.http_errors import Header
 
@@ -62,7 +62,7 @@ class MediaDownloads:
         self._streams = streams
         self._problems = problems
 
-    async def answer(self, asked: MediaRequest, link: Link | None) -> Answer:
+    async def answer(self, asked: MediaHttpRequest, link: Link | None) -> Answer:
         """Answer. Raises what goes wrong before the first byte."""
         name = f"tenants/{asked.tenant}/recordings/{asked.recording}"
         recording = await self._found(asked, name, link)
@@ -104,7 +104,7 @@ class MediaDownloads:
             return 200, None, ()
         return await self._send(asked, recording, start, stop, status, tuple(headers))
 
-    async def _found(self, asked: MediaRequest, name: str, link: Link | None) -> recording_pb2.Recording:
+    async def _found(self, asked: MediaHttpRequest, name: str, link: Link | None) -> recording_pb2.Recording:
         """Return the recording; with a link, the one that it was made for. Raises HttpProblem 410 when that is gone."""
         request = recording_service_pb2.GetRecordingRequest(name=name)
         gone = problem(410, grpc.StatusCode.FAILED_PRECONDITION, "LINK_GONE", "the recording was deleted")
@@ -122,7 +122,7 @@ class MediaDownloads:
 
     async def _send(
         self,
-        asked: MediaRequest,
+        asked: MediaHttpRequest,
         recording: recording_pb2.Recording,
         start: int,
         stop: int,
@@ -146,7 +146,7 @@ class MediaDownloads:
             await asked.send({"type": "http.response.body", "body": last.body})
         return last.status, None, ()
 
-    def _ask(self, asked: MediaRequest, recording: recording_pb2.Recording) -> Callable[[int, int], Any]:
+    def _ask(self, asked: MediaHttpRequest, recording: recording_pb2.Recording) -> Callable[[int, int], Any]:
         def ask(start: int, stop: int) -> Any:
             request = recording_service_pb2.ReadRecordingRequest(
                 name=recording.name, start=start, end=stop, sha256=recording.sha256

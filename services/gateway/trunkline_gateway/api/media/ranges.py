@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_MOST_DIGITS = 15
 _RANGE = re.compile(rb"bytes=\s*(\d{0,15})-(\d{0,15})\s*")
 _CONTENT_RANGE = re.compile(rb"bytes (?:(\d{1,15})-(\d{1,15})|(\*))/(?:(\d{1,15})|\*)")
 
@@ -50,7 +49,7 @@ def is_known(if_none_match: bytes | None, etag: bytes) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ContentRange:
     """A Content-Range: the offset of the first byte, how many there are, and of how many (0: not known)."""
 
     start: int
@@ -63,7 +62,7 @@ class Part:
         return not self.length
 
 
-def sent_part(header: bytes) -> Part | None:
+def sent_part(header: bytes) -> ContentRange | None:
     """Return what a Content-Range says; None for one that says nothing that can be."""
     found = _CONTENT_RANGE.fullmatch(header.strip())
     if found is None:
@@ -71,8 +70,8 @@ def sent_part(header: bytes) -> Part | None:
     first, last, star, whole = found.groups()
     total = int(whole) if whole else 0
     if star:
-        return Part(0, 0, total)
+        return ContentRange(0, 0, total)
     start, end = int(first), int(last) + 1
     if end <= start or (whole and end > total):
         return None
-    return Part(start, end - start, total)
+    return ContentRange(start, end - start, total)

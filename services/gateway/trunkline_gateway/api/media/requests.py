@@ -13,11 +13,11 @@ from google.protobuf import json_format
 from trunkline_runtime.errors import InvalidArgument
 from trunkline_runtime.identity.callers import ANONYMOUS, Caller
 
+from trunkline_gateway.api.problems import JSON
 from trunkline_gateway.api.transcode.intake import Gone, Metadata
-from trunkline_gateway.api.transcode.problems import JSON
 from trunkline_gateway.api.transcode.reader import merge, parse_json
 from trunkline_gateway.api.transcode.shapes import meant, shape_of
-from trunkline_gateway.hooks.answers import PASSED_ON, Receive, Scope, Send
+from trunkline_gateway.edge.answers import PASSED_ON, Receive, Scope, Send
 from trunkline_gateway.http_errors import Header
 
 Answer = tuple[int, bytes | None, tuple[Header, ...]]
@@ -29,7 +29,7 @@ _UNDERSCORED = re.compile("_([a-z])")
 
 
 @dataclass(slots=True)
-class MediaRequest:
+class MediaHttpRequest:
     """One request. `tenant` and `recording` are ids as the path has them, `recording` empty for an upload."""
 
     scope: Scope

@@ -24,10 +24,10 @@ from trunkline.audio.v1 import (
 )
 from trunkline_runtime.errors import InvalidArgument, OutOfRange, from_rpc_error
 
-from trunkline_gateway.api.media.ranges import Part, sent_part
-from trunkline_gateway.api.media.requests import Answer, MediaRequest, filled, json_answer, members
+from trunkline_gateway.api.media.ranges import ContentRange, sent_part
+from trunkline_gateway.api.media.requests import Answer, MediaHttpRequest, filled, json_answer, members
+from trunkline_gateway.api.problems import problem
 from trunkline_gateway.api.transcode.intake import Gone, check_plain, content, unsupported
-from trunkline_gateway.api.transcode.problems import problem
 from trunkline_gateway.http_errors import Header
 
 CALL_SECONDS = 30.0
@@ -49,7 +49,7 @@ class MediaUploads:
         self._uploads = upload_service_pb2_grpc.UploadServiceStub(channel)
         self._public = urlsplit(public_url)
 
-    async def answer(self, asked: MediaRequest) -> Answer:
+    async def answer(self, asked: MediaHttpRequest) -> Answer:
         """Answer a request to `recordings:upload`. Raises what goes wrong."""
         check_plain(asked.headers)
         kind = asked.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
@@ -89,7 +89,7 @@ class MediaUploads:
             return 204, b"", ()
         return await self._put(asked, name)
 
-    async def _start(self, asked: MediaRequest, query: dict[str, str]) -> Answer:
+    async def _start(self, asked: MediaHttpRequest, query: dict[str, str]) -> Answer:
         """Begin an upload in parts, and name its URL."""
         if _length(asked) > _MOST_METADATA_BYTES:
             raise problem(
@@ -126,7 +126,7 @@ class MediaUploads:
             return json_answer(made)
         return json_answer(made, 200, (b"location", self._location(asked, made.name)))
 
-    def _location(self, asked: MediaRequest, name: str) -> bytes:
+    def _location(self, asked: MediaHttpRequest, name: str) -> bytes:
         upload = name.rpartition("/")[2]
         path = f"/v1/tenants/{asked.tenant}/recordings:upload?uploadId={upload}".encode()
         host = asked.headers.get(b"host", b"")
@@ -135,7 +135,7 @@ class MediaUploads:
         ours = host.decode().lower() == self._public.netloc.lower()
         return (self._public.scheme if ours else "http").encode() + b"://" + host + path
 
-    async def _whole(self, asked: MediaRequest, query: dict[str, str]) -> Answer:
+    async def _whole(self, asked: MediaHttpRequest, query: dict[str, str]) -> Answer:
         """Take a recording in one request."""
         first = recording_service_pb2.UploadRecordingRequest(
             parent=f"tenants/{asked.tenant}", size_bytes=_length(asked)
@@ -152,11 +152,11 @@ class MediaUploads:
         finally:
             call.cancel()
 
-    async def _put(self, asked: MediaRequest, name: str) -> Answer:
+    async def _put(self, asked: MediaHttpRequest, name: str) -> Answer:
         """Take a part, or tell how far the upload is."""
         header = asked.headers.get(b"content-range")
         length = _length(asked)
-        part = Part(0, length, length) if header is None else sent_part(header)
+        part = ContentRange(0, length, length) if header is None else sent_part(header)
         if part is None:
             raise InvalidArgument(
                 "content-range",
@@ -190,7 +190,7 @@ class MediaUploads:
         return _progress(upload)
 
     async def _write(
-        self, asked: MediaRequest, name: str, offset: int, part: Part, body: AsyncIterator[bytes]
+        self, asked: MediaHttpRequest, name: str, offset: int, part: ContentRange, body: AsyncIterator[bytes]
     ) -> tuple[int, Any, bool]:
         """Pass some of a part on; how much, the upload, and whether that was the end.
 
@@ -230,7 +230,7 @@ class MediaUploads:
         finally:
             call.cancel()
 
-    async def _asked(self, asked: MediaRequest, name: str, total: int) -> Answer:
+    async def _asked(self, asked: MediaHttpRequest, name: str, total: int) -> Answer:
         """Tell how far an upload is; one that is whole is completed, should that have failed before."""
         request = upload_service_pb2.GetUploadRequest(name=name)
         upload = await self._uploads.GetUpload(request, metadata=asked.metadata, timeout=CALL_SECONDS)
@@ -257,13 +257,13 @@ def _progress(upload: Any) -> Answer:
     return 308, b"", there
 
 
-def _length(asked: MediaRequest) -> int:
+def _length(asked: MediaHttpRequest) -> int:
     """Return the Content-Length; 0 without one."""
     header = asked.headers.get(b"content-length")
     return 0 if header is None else _number(header, "content-length")
 
 
-def _has_body(asked: MediaRequest) -> bool:
+def _has_body(asked: MediaHttpRequest) -> bool:
     return b"transfer-encoding" in asked.headers or _length(asked) > 0
 
 

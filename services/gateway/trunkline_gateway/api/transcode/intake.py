@@ -12,11 +12,11 @@ import grpc
 from trunkline_runtime.errors import ResourceExhausted
 from trunkline_runtime.identity.callers import Caller
 
+from trunkline_gateway.api.credentials import NOBODY, Shown
+from trunkline_gateway.api.problems import problem
 from trunkline_gateway.api.transcode.bindings import Binding
-from trunkline_gateway.api.transcode.credentials import NOBODY, Shown
-from trunkline_gateway.api.transcode.problems import problem
 from trunkline_gateway.api.transcode.writer import EVENT_STREAM
-from trunkline_gateway.hooks.answers import Receive, Scope, Send
+from trunkline_gateway.edge.answers import Receive, Scope, Send
 from trunkline_gateway.hooks.limits import Buckets
 from trunkline_gateway.http_errors import Header
 
@@ -31,7 +31,7 @@ _ONCE = frozenset({b"authorization", b"content-type", b"content-length"})
 
 
 @dataclass(slots=True)
-class Asked:
+class ApiRequest:
     """An HTTP request for an RPC.
 
     `rated` is the tenant whose measure it is taken from, if of any; `limits` are headers that tell its caller's.

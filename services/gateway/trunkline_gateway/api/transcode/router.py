@@ -16,7 +16,7 @@ class RouteConflict(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Match(Generic[T]):
+class RouteMatch(Generic[T]):
     """A route, and what the path says of the request's fields, by dotted field path."""
 
     target: T
@@ -70,7 +70,7 @@ class Router(Generic[T]):
         if template.verb:
             self._verbs.add(template.verb)
 
-    def find(self, method: str, path: str) -> Match[T] | Allowed | None:
+    def find(self, method: str, path: str) -> RouteMatch[T] | Allowed | None:
         """Return the route of a path as it came, still percent-encoded; None when no template fits.
 
         Raises UnicodeDecodeError when the path's escapes are not UTF-8.
@@ -86,7 +86,7 @@ class Router(Generic[T]):
             found = leaf.get(method)
             if found is not None:
                 template, target = found
-                return Match(target, {v.field: v.value(segments) for v in template.variables})
+                return RouteMatch(target, {v.field: v.value(segments) for v in template.variables})
             allowed.update(dict.fromkeys(leaf))
         return Allowed(tuple(sorted(allowed))) if allowed else None
 

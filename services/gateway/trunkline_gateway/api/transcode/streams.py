@@ -11,7 +11,7 @@ from typing import Any
 from trunkline_runtime.errors import Unavailable
 
 from trunkline_gateway.api.transcode.writer import Write, Written
-from trunkline_gateway.hooks.answers import Send
+from trunkline_gateway.edge.answers import Send
 from trunkline_gateway.http_errors import Header
 
 _LARGE_BYTES = 32 * 1024

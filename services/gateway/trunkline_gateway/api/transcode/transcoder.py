@@ -21,11 +21,12 @@ from trunkline_runtime.rpc.call import request_id_of
 
 from trunkline_gateway.api.allowances import Allowances, admitted
 from trunkline_gateway.api.answered import ANSWERED, NO_RPC, TOOK
+from trunkline_gateway.api.credentials import Shown
+from trunkline_gateway.api.problems import JSON, HttpProblem, Problems, problem
 from trunkline_gateway.api.transcode.bindings import Binding
-from trunkline_gateway.api.transcode.credentials import Shown
 from trunkline_gateway.api.transcode.intake import (
     MOST_BODY_BYTES,
-    Asked,
+    ApiRequest,
     Gone,
     Metadata,
     check_of,
@@ -35,13 +36,12 @@ from trunkline_gateway.api.transcode.intake import (
     raw_path,
     unless_gone,
 )
-from trunkline_gateway.api.transcode.problems import JSON, HttpProblem, Problems, problem
 from trunkline_gateway.api.transcode.reader import read
-from trunkline_gateway.api.transcode.router import Allowed, Match, Router
+from trunkline_gateway.api.transcode.router import Allowed, RouteMatch, Router
 from trunkline_gateway.api.transcode.shapes import Field
 from trunkline_gateway.api.transcode.streams import Relay, Streams, aside, written
 from trunkline_gateway.api.transcode.writer import Write, event, writer
-from trunkline_gateway.hooks.answers import Receive, Scope, Send
+from trunkline_gateway.edge.answers import Receive, Scope, Send
 from trunkline_gateway.hooks.limits import Buckets
 from trunkline_gateway.http_errors import Header
 from trunkline_gateway.json_bounds import is_heavy
@@ -125,7 +125,7 @@ class Transcoder:
             binding, values = self._route(scope)
             rpc = binding.rpc
             logs.bind(request_id=request_id, method=rpc)
-            asked = Asked(binding, values, scope, headers, receive, send, request_id)
+            asked = ApiRequest(binding, values, scope, headers, receive, send, request_id)
             # First, so that of requests without a valid credential nothing is exported.
             asked.shown, asked.limits = await admitted(
                 self._allowances, self._authenticate, headers.get(b"authorization"), scope, "api"
@@ -175,7 +175,7 @@ class Transcoder:
         return HTTPStatus.OK, body, (JSON, *more)
 
     def _route(self, scope: Scope) -> tuple[Binding, dict[str, str]]:
-        found: Match[Binding] | Allowed | None
+        found: RouteMatch[Binding] | Allowed | None
         try:
             found = self._router.find(scope["method"], raw_path(scope))
         except UnicodeDecodeError:
@@ -195,7 +195,7 @@ class Transcoder:
             )  # fmt: skip
         return found.target, found.values
 
-    async def _answer(self, asked: Asked) -> Answer:
+    async def _answer(self, asked: ApiRequest) -> Answer:
         binding = asked.binding
         try:
             request = await self._request(asked)
@@ -218,7 +218,7 @@ class Transcoder:
         except Exception as error:
             return self._problems.answer(error, asked.shown.caller)
 
-    async def _request(self, asked: Asked) -> Any:
+    async def _request(self, asked: ApiRequest) -> Any:
         """Return the request of the RPC, once it is clear that its caller may make it."""
         binding, headers = asked.binding, asked.headers
         caller = asked.shown.caller
@@ -240,7 +240,7 @@ class Transcoder:
             guard.confine(caller, asked.rpc, rule, request)
         return request
 
-    async def _stream(self, asked: Asked, request: Any) -> Answer:
+    async def _stream(self, asked: ApiRequest, request: Any) -> Answer:
         """Send an answer of several messages. Raises what its service says before the first one."""
         binding, events = asked.binding, asked.wants_events
         if events and binding.resumes and not request.cursor:

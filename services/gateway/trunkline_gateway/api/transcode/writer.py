@@ -11,8 +11,8 @@ from google.api import field_behavior_pb2
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor
 
+from trunkline_gateway.api.problems import JSON
 from trunkline_gateway.api.transcode.bindings import CURSOR, Binding
-from trunkline_gateway.api.transcode.problems import JSON
 from trunkline_gateway.api.transcode.shapes import shape_of
 from trunkline_gateway.http_errors import Header
 

@@ -6,7 +6,7 @@ from trunkline.common.v1 import provider_pb2
 
 from trunkline_gateway.providers.base import Source
 from trunkline_gateway.providers.call_facts import CallFacts
-from trunkline_gateway.providers.callrail.forms import Form
+from trunkline_gateway.providers.callrail.forms import SubmittedForm
 from trunkline_gateway.providers.payload import Payload
 
 _DIRECTIONS = {
@@ -20,7 +20,7 @@ def state(
     event_type: str,
     payload: Payload,
     provider_call_id: str,
-    form: Form | None,
+    form: SubmittedForm | None,
     *,
     states_recording: bool,
 ) -> CallFacts:
@@ -64,7 +64,7 @@ def _text_message(statement: CallFacts, payload: Payload, *, sent: bool) -> None
     statement.put("start_time", payload.time("timestamp", "sent_at", "created_at"))
 
 
-def _form(statement: CallFacts, payload: Payload, form: Form) -> None:
+def _form(statement: CallFacts, payload: Payload, form: SubmittedForm) -> None:
     statement.put("kind", provider_pb2.CONVERSATION_KIND_FORM)
     statement.put("direction", provider_pb2.DIRECTION_INBOUND)
     statement.put(

@@ -23,7 +23,7 @@ _DIGITS_LEAST = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class SubmittedForm:
     """What a form says; None is not stated."""
 
     phone: str | None
@@ -32,7 +32,7 @@ class Form:
     text: str
 
 
-def read(payload: Payload, member: str) -> Form:
+def read(payload: Payload, member: str) -> SubmittedForm:
     """Read the form that stands under a member of a payload."""
     fields = _fields(payload, payload.members(member), member)
     phone = _taken(fields, _is_phone)
@@ -44,7 +44,7 @@ def read(payload: Payload, member: str) -> Form:
     if not words:  # no field is called a message: what else was filled in tells what is wanted
         words = [f"{label}: {value}" for label, value in fields.values()]
     text = payload.as_text("\n".join(words), f"the text of {member}", CONTENT_MOST)
-    return Form(phone, email, name or None, text)
+    return SubmittedForm(phone, email, name or None, text)
 
 
 def _fields(payload: Payload, members: Mapping[str, Any], member: str) -> dict[str, tuple[str, str]]:

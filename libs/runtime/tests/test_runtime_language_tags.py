@@ -1,5 +1,5 @@
 import pytest
-from trunkline_ai.engines.tags import is_among, may_be_english
+from trunkline_runtime.language_tags import is_among, may_be_english
 
 
 @pytest.mark.parametrize("tag", ["", "und", "en", "EN_us", "en-GB", "eng"])

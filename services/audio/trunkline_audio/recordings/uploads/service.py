@@ -12,8 +12,8 @@ from trunkline_runtime.api.times import given_time
 
 from trunkline_audio.names import TENANT, UPLOAD, upload_name
 from trunkline_audio.recordings.rows import HEADERLESS_NAMES, Recording
-from trunkline_audio.uploads.rows import Upload
-from trunkline_audio.uploads.uploader import Uploader, UploadOrder
+from trunkline_audio.recordings.uploads.rows import Upload
+from trunkline_audio.recordings.uploads.uploader import Uploader, UploadOrder
 
 _FORMATS = {name: value for value, name in HEADERLESS_NAMES.items()}
 

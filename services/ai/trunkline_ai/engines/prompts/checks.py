@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+from trunkline_runtime.language_tags import may_be_english
 from trunkline_words import numbers
 
 from trunkline_ai.engines.base import Context
@@ -18,7 +19,6 @@ from trunkline_ai.engines.labels import EntityType, Intent, LeadLevel
 from trunkline_ai.engines.local.entities import find_entities
 from trunkline_ai.engines.local.text import sentence_spans
 from trunkline_ai.engines.quotes import Script, words_of
-from trunkline_ai.engines.tags import may_be_english
 
 _MOST_QUOTE = 2_000
 _MOST_TEXT = 1_000

@@ -19,7 +19,7 @@ from trunkline_runtime.errors.wire import sent_status
 from trunkline_runtime.identity.callers import Caller
 from trunkline_runtime.observe.logs import get_logger
 from trunkline_runtime.observe.repeats import Repeats
-from trunkline_runtime.rpc.refusals import Refusals
+from trunkline_runtime.rpc.refusals import RefusalLog
 
 from trunkline_gateway.http_errors import HTTP_STATUS, Header, error_body, retry_after
 
@@ -90,7 +90,7 @@ class Problems:
     """Answers errors, and logs them: of those that repeat a few lines and their count."""
 
     def __init__(self) -> None:
-        self._refusals = Refusals("api_refused", "api_refused")
+        self._refusals = RefusalLog("api_refused", "api_refused")
         self._failures = Repeats()
 
     def answer(self, error: Exception, caller: Caller) -> tuple[int, bytes, tuple[Header, ...]]:

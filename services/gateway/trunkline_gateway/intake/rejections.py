@@ -23,7 +23,7 @@ from trunkline_store.errors import StoreError
 from trunkline_store.records.tombstones import buried
 
 from trunkline_gateway.hooks.headers import kept_of
-from trunkline_gateway.intake.kept import rejected_bytes
+from trunkline_gateway.intake.kept import no_quotas, rejected_bytes
 from trunkline_gateway.providers.base import Delivery, Source
 from trunkline_gateway.providers.public_urls import target_of
 from trunkline_gateway.schema import deleted_tenants, rejections
@@ -44,16 +44,12 @@ _ALL = 1_000_000
 _DELETED_AT_ONCE = 500
 
 
-def _no_quotas(tenant: str) -> tenant_pb2.Quotas:
-    return tenant_pb2.Quotas()
-
-
 class Bounds(NamedTuple):
     """What is kept of each source at most, in rows and bytes, and what each tenant's plan allows."""
 
     keep_per_source: int
     keep_bytes: int = KEPT_BYTES
-    quotas_of: Callable[[str], tenant_pb2.Quotas] = _no_quotas
+    quotas_of: Callable[[str], tenant_pb2.Quotas] = no_quotas
 
 
 def rejection_row(
@@ -98,7 +94,7 @@ class Rejections:
         events_days: int = 0,
         *,
         keep_bytes: int = KEPT_BYTES,
-        quotas_of: Callable[[str], tenant_pb2.Quotas] = _no_quotas,
+        quotas_of: Callable[[str], tenant_pb2.Quotas] = no_quotas,
     ):
         """Keep of each source at most `keep_per_source` rows and `keep_bytes`, the latest, as long as events."""
         self._db = db

@@ -24,8 +24,8 @@ from trunkline_ai.engines.findings import (
     Verdict,
 )
 from trunkline_ai.engines.labels import Sentiment
+from trunkline_ai.engines.prompts.checks import Check
 from trunkline_ai.engines.quotes import Script
-from trunkline_ai.prompts.checks import Check
 
 _FELT = 0.33
 """From which score on, up or down, a third counts as positive or negative."""

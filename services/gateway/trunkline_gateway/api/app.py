@@ -15,10 +15,10 @@ from trunkline_runtime.rpc.channels import Channels
 
 from trunkline_gateway.api.allowances import Allowances
 from trunkline_gateway.api.answered import count_from_zero
+from trunkline_gateway.api.credentials import Credentials
 from trunkline_gateway.api.openapi.document import document
 from trunkline_gateway.api.operations import HTTP_RULES
 from trunkline_gateway.api.transcode.bindings import Binding, bindings_of, router_of, services_of
-from trunkline_gateway.api.transcode.credentials import Credentials
 from trunkline_gateway.api.transcode.transcoder import Transcoder
 from trunkline_gateway.hooks.limits import Buckets
 

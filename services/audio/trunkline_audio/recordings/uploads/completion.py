@@ -20,10 +20,10 @@ from trunkline_audio.names import microseconds
 from trunkline_audio.recordings.non_audio import what_was_sent
 from trunkline_audio.recordings.plans import TenantPlan
 from trunkline_audio.recordings.probe import NOT_AUDIO, Probe, Unreadable
-from trunkline_audio.recordings.quota import Quota
+from trunkline_audio.recordings.quota import RecordingsQuota
 from trunkline_audio.recordings.receiver import unreadable
 from trunkline_audio.recordings.rows import Recording
-from trunkline_audio.uploads.rows import Upload, Uploads
+from trunkline_audio.recordings.uploads.rows import Upload, Uploads
 
 log = logs.get_logger(__name__)
 
@@ -32,14 +32,14 @@ _RENEW_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Kept:
+class Completed:
     """A recording, and whether it was there before."""
 
     recording: Recording
     existing: bool
 
 
-class Completion:
+class Completer:
     """Makes recordings of whole uploads. Interval: `uploads.renew`, at which a writer says that it lives."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Completion:
         *,
         uploads: Uploads,
         probe: Probe,
-        quota: Quota,
+        quota: RecordingsQuota,
         clock: Clock,
         keep_days: int = 0,
         pace: Pace = MACHINE,
@@ -80,7 +80,7 @@ class Completion:
 
     async def complete(
         self, upload: Upload, stat: BlobStat, plan: TenantPlan, keep_until: datetime | None
-    ) -> Kept:
+    ) -> Completed:
         """Make a recording of bytes that lie under its key. Raises TrunklineError; the bytes may still be there."""
         if not stat.size:
             raise InvalidArgument("data", "is empty", reason="RECORDING_EMPTY")
@@ -115,7 +115,7 @@ class Completion:
             format=recording.format,
             existing=existing,
         )
-        return Kept(recording, existing)
+        return Completed(recording, existing)
 
     async def _examined(self, upload: Upload, stat: BlobStat) -> Recording:
         try:

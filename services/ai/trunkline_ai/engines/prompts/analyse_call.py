@@ -13,11 +13,11 @@ from trunkline_words.personal.policy import remote_kinds
 from trunkline_ai.engines.base import AnalysisResult, Completion, Context, Entity, Prompt, Transcript
 from trunkline_ai.engines.findings import Compliance, Outcome, Verdict
 from trunkline_ai.engines.labels import EntityType, Intent, LeadLevel, Sentiment
+from trunkline_ai.engines.prompts.checks import Check
+from trunkline_ai.engines.prompts.fence import fenced
+from trunkline_ai.engines.prompts.findings import findings_of
+from trunkline_ai.engines.prompts.schemas import TEXT, array, integer, number, one_of, record
 from trunkline_ai.engines.quotes import Script
-from trunkline_ai.prompts.checks import Check
-from trunkline_ai.prompts.fence import fenced
-from trunkline_ai.prompts.findings import findings_of
-from trunkline_ai.prompts.schemas import TEXT, array, integer, number, one_of, record
 
 NAME = "analyse_call.v2"
 _VERDICT = one_of(Verdict.YES, Verdict.NO, Verdict.UNKNOWN)
@@ -44,7 +44,7 @@ SCHEMA: Mapping[str, Any] = record(
     follow_up_draft=TEXT,
 )
 """Of a tenant without labels and questions of its own."""
-_INSTRUCTIONS = (resources.files("trunkline_ai.prompts") / f"{NAME}.txt").read_text(encoding="utf-8")
+_INSTRUCTIONS = (resources.files("trunkline_ai.engines.prompts") / f"{NAME}.txt").read_text(encoding="utf-8")
 _LABELS = """
 - labels: for each of these labels of the business's own, whether it applies, with a quote if it does; unknown if the
   conversation doesn't show it: {told}

@@ -1,4 +1,4 @@
-"""The few HTTP answers of /hooks, built as raw ASGI messages; errors are google.rpc.Status as JSON, like /v1's."""
+"""The few HTTP answers that the gateway makes itself, as raw ASGI messages; errors are google.rpc.Status as JSON."""
 
 from __future__ import annotations
 

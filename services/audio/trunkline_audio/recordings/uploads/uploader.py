@@ -27,12 +27,12 @@ from trunkline_audio.media.blobs.base import BlobNotFound, Blobs
 from trunkline_audio.names import recording_name
 from trunkline_audio.recordings.plans import AskPlan, TenantPlan
 from trunkline_audio.recordings.probe import Probe
-from trunkline_audio.recordings.quota import Quota
+from trunkline_audio.recordings.quota import RecordingsQuota
 from trunkline_audio.recordings.rows import Recording, Recordings
-from trunkline_audio.slots import Slots
-from trunkline_audio.uploads.completion import UPLOADED, Completion, Kept
-from trunkline_audio.uploads.incoming import Pieces, bounded, patient
-from trunkline_audio.uploads.rows import WRITER_SECONDS, Upload, Uploads, until
+from trunkline_audio.recordings.uploads.completion import UPLOADED, Completed, Completer
+from trunkline_audio.recordings.uploads.incoming import Pieces, bounded, patient
+from trunkline_audio.recordings.uploads.rows import WRITER_SECONDS, Upload, Uploads, until
+from trunkline_audio.slots import FairSlots
 
 log = logs.get_logger(__name__)
 
@@ -71,7 +71,7 @@ class UploadLimits:
 
 
 class Uploader:
-    """Takes bytes from streams. Interval: `uploads.read`, the longest pause; and Completion's."""
+    """Takes bytes from streams. Interval: `uploads.read`, the longest pause; and Completer's."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Uploader:
         recordings: Recordings,
         blobs: Blobs,
         probe: Probe,
-        quota: Quota,
+        quota: RecordingsQuota,
         plan_of: AskPlan,
         clock: Clock,
         limits: UploadLimits,
@@ -95,10 +95,10 @@ class Uploader:
         self._clock = clock
         self._limits = limits
         self._read_seconds = pace.interval("uploads.read", _READ_SECONDS)
-        self._completion = Completion(
+        self._completion = Completer(
             uploads=uploads, probe=probe, quota=quota, clock=clock, keep_days=keep_days, pace=pace
         )
-        self._slots = Slots(limits.at_once, "uploads")
+        self._slots = FairSlots(limits.at_once, "uploads")
         self._finishing: Flights[str, Upload] = Flights()
         self._cleaning: set[asyncio.Task[None]] = set()
 
@@ -107,12 +107,12 @@ class Uploader:
         await self._finishing.close()
         await asyncio.gather(*self._cleaning, return_exceptions=True)
 
-    async def upload(self, order: UploadOrder, chunks: AsyncIterator[bytes]) -> Kept:
+    async def upload(self, order: UploadOrder, chunks: AsyncIterator[bytes]) -> Completed:
         """Keep what `chunks` give as a recording. Raises TrunklineError as UploadRecording documents."""
         self._check_expiry(order, "expire_time")
         known, plan = await self._admitted(order)
         if known is not None:
-            return Kept(known, existing=True)
+            return Completed(known, existing=True)
         with self._slots.held(order.tenant_id):
             async with self._bounded_time():
                 return await self._stream(order, plan, self._counted(chunks, order.size_bytes))
@@ -206,7 +206,7 @@ class Uploader:
             expire_at=until(now, seconds),
         )
 
-    async def _stream(self, order: UploadOrder, plan: TenantPlan, chunks: AsyncIterator[bytes]) -> Kept:
+    async def _stream(self, order: UploadOrder, plan: TenantPlan, chunks: AsyncIterator[bytes]) -> Completed:
         if order.recording_id:
             there = await self._recordings.get(order.tenant_id, order.recording_id)
             if there is not None:
@@ -226,19 +226,19 @@ class Uploader:
         await self._unless_its_own(upload, kept)
         return kept
 
-    async def _unless_its_own(self, upload: Upload, kept: Kept) -> None:
+    async def _unless_its_own(self, upload: Upload, kept: Completed) -> None:
         """Delete the bytes of an upload, which another recording has."""
         if kept.recording.recording_id != upload.upload_id:
             await self._blobs.delete(upload.blob_key)
 
-    async def _compared(self, there: Recording, chunks: AsyncIterator[bytes]) -> Kept:
+    async def _compared(self, there: Recording, chunks: AsyncIterator[bytes]) -> Completed:
         """Tell whether a recording has the bytes that come. Raises AlreadyExists."""
         digest = hashlib.sha256()
         async for chunk in chunks:
             digest.update(chunk)
         if digest.hexdigest() != there.sha256:
             raise AlreadyExists(recording_name(there.tenant_id, there.recording_id))
-        return Kept(there, existing=True)
+        return Completed(there, existing=True)
 
     async def _append(self, upload: Upload, source: Pieces, size: int, most: int) -> Upload:
         """Keep the next piece; one of a stream that failed is kept as far as it came."""

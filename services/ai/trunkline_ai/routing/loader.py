@@ -12,10 +12,11 @@ from trunkline_runtime.engines.account import Account
 from trunkline_runtime.engines.prices import load_prices, priced
 
 from trunkline_ai.cache.tiers import AnswerCache
-from trunkline_ai.config import LOCAL, OPENAI, SERVICE, VERTEX, AiConfig
 from trunkline_ai.engines.base import CompletingEngine, LanguageEngine
 from trunkline_ai.engines.charged import ChargedEngine, ChargedModel
+from trunkline_ai.names import SERVICE
 from trunkline_ai.routing.guards import GuardedEngine, GuardedModel, Patience
+from trunkline_ai.routing.settings import LOCAL, OPENAI, VERTEX, EngineSettings
 
 _VARIABLE = env_name(SERVICE, "engine")
 _PRICES = {"input_price_micros": "input_micros", "output_price_micros": "output_micros"}
@@ -23,16 +24,18 @@ _PRICES = {"input_price_micros": "input_micros", "output_price_micros": "output_
 
 
 def load_engines(
-    config: AiConfig, account: Account | None = None, cache: AnswerCache | None = None
+    settings: EngineSettings, account: Account | None = None, cache: AnswerCache | None = None
 ) -> dict[str, LanguageEngine]:
-    """Make the engines of `config.engines`, each a name of NAMED or `module:factory`, and LOCAL. Starts nothing.
+    """Make the engines of `settings.engines`, each a name of NAMED or `module:factory`, and LOCAL. Starts nothing.
 
     An engine that has `complete` and no tasks of its own gets them from its prompts. With an `account`, the answers of
     engines other than LOCAL are charged; in a `cache`, models' answers are kept. Raises ConfigError.
     """
-    named = {name: partial(make, config) for name, make in NAMED.items()}
-    patience = Patience(config.engine_failures, config.engine_rest_seconds, config.engine_patience_seconds)
-    made = {value: _loaded(value, named, patience, account, cache) for value in config.engines}
+    named = {name: partial(make, settings) for name, make in NAMED.items()}
+    patience = Patience(
+        settings.engine_failures, settings.engine_rest_seconds, settings.engine_patience_seconds
+    )
+    made = {value: _loaded(value, named, patience, account, cache) for value in settings.engines}
     return made if LOCAL in made else {**made, LOCAL: local_engine()}
 
 
@@ -64,20 +67,24 @@ def local_engine() -> LanguageEngine:
     return LocalEngine()
 
 
-def _local(_config: AiConfig) -> LanguageEngine:
+def _local(_settings: EngineSettings) -> LanguageEngine:
     return local_engine()
 
 
-def _openai(config: AiConfig) -> CompletingEngine:
+def _openai(settings: EngineSettings) -> CompletingEngine:
     from trunkline_ai.engines.openai.engine import OpenAiEngine  # noqa: PLC0415 - engines load when used
 
-    return OpenAiEngine(priced(config.openai, load_prices(config.prices_file), config.openai.model, _PRICES))
+    return OpenAiEngine(
+        priced(settings.openai, load_prices(settings.prices_file), settings.openai.model, _PRICES)
+    )
 
 
-def _vertex(config: AiConfig) -> CompletingEngine:
+def _vertex(settings: EngineSettings) -> CompletingEngine:
     from trunkline_ai.engines.vertex.engine import VertexEngine  # noqa: PLC0415 - as above
 
-    return VertexEngine(priced(config.vertex, load_prices(config.prices_file), config.vertex.model, _PRICES))
+    return VertexEngine(
+        priced(settings.vertex, load_prices(settings.prices_file), settings.vertex.model, _PRICES)
+    )
 
 
 def _prompted(model: CompletingEngine, cache: AnswerCache | None) -> LanguageEngine:
@@ -89,7 +96,7 @@ def _prompted(model: CompletingEngine, cache: AnswerCache | None) -> LanguageEng
     return PromptedEngine(RedactedEngine(model if cache is None else CachedEngine(model, cache)))
 
 
-NAMED: dict[str, Callable[[AiConfig], LanguageEngine | CompletingEngine]] = {
+NAMED: dict[str, Callable[[EngineSettings], LanguageEngine | CompletingEngine]] = {
     LOCAL: _local,
     OPENAI: _openai,
     VERTEX: _vertex,
