@@ -28,7 +28,7 @@ def private(folder: Path) -> Iterator[World]:
     settings = {
         "TRUNKLINE_AUDIO_ENGINE": f"whisper,{READING}",
         "STANDIN_ENGINE_HELD": str(folder.parent / "engine.held"),
-        "TRUNKLINE_WORKER_SOURCE_SECONDS": "1",
+        "TRUNKLINE_WORKER_SOURCE_SECONDS": "0",  # a changed setting counts at once
     }
     with running(folder, settings) as world:
         yield world
@@ -37,6 +37,11 @@ def private(folder: Path) -> Iterator[World]:
 def seeded(world: World, name: str, *, stored: bool, engine: str = "") -> SeededTenant:
     """A tenant as an operator sets it up."""
     tenant = world.seed(name)
+    change(world, name, stored=stored, engine=engine)
+    return tenant
+
+
+def change(world: World, name: str, *, stored: bool, engine: str = "") -> None:
     told = {
         "speechSettings": {"engine": engine},
         "analysisSettings": {"redaction": {"storedTranscripts": stored}},
@@ -45,7 +50,6 @@ def seeded(world: World, name: str, *, stored: bool, engine: str = "") -> Seeded
         mask = "speechSettings,analysisSettings.redaction"
         changed = operator.patch(f"/v1/tenants/{name}", params={"updateMask": mask}, json=told)
         changed.raise_for_status()
-    return tenant
 
 
 def called(world: World, tenant: SeededTenant, sound: Path) -> str:
@@ -146,3 +150,29 @@ def test_without_the_setting_the_words_are_stored(private: World, folder: Path, 
     tenant = seeded(private, "plainer", stored=False)
     conversation(private, tenant, called(private, tenant, CALLS / "voicemail.mp3"))
     assert written(folder, SPOKEN) == set(SPOKEN)
+
+
+def test_a_transcript_that_exists_is_replaced_by_a_forced_replay(private: World, tmp_path: Path) -> None:
+    tenant = seeded(private, "late", stored=False, engine=READING)
+    receipt = called(private, tenant, sound(tmp_path / "short.wav", 6))
+    old = conversation(private, tenant, receipt)["transcript"]
+    assert "Rosalind" in old["segments"][0]["text"]
+    change(private, tenant.name, stored=True, engine=READING)
+    asked = {"recording": old["recording"]}
+    with (
+        api(private.suite.http_url, tenant.api_key) as client,
+        api(private.suite.http_url, private.suite.operator_token) as operator,
+    ):
+        made = client.post(f"/v1/tenants/{tenant.name}/transcripts", json=asked).raise_for_status().json()
+        assert (made["reused"], "[NAME_1]" in made["segments"][0]["text"]) == (True, True)
+        event = private.event_of(tenant, receipt)
+        operator.post(f"/v1/{event['name']}:replay", json={"force": True}).raise_for_status()
+
+        def replaced() -> dict | None:
+            whole = private.get(tenant, event["call"] + "/conversation").raise_for_status().json()
+            return whole if whole["transcript"]["name"] != old["name"] else None
+
+        whole = private.wait(replaced, "another transcript")
+        assert "[NAME_1]" in whole["transcript"]["segments"][0]["text"]
+        operator.delete(f"/v1/{old['name']}").raise_for_status()
+    assert private.get(tenant, old["name"]).status_code == 404
