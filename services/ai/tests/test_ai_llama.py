@@ -14,14 +14,15 @@ from trunkline_ai.engines.base import Finish, Prompt
 from trunkline_ai.engines.openai.engine import OpenAiEngine
 from trunkline_ai.engines.openai.settings import OpenAiSettings
 from trunkline_ai.engines.prompts import analyse_call
-from trunkline_ai.engines.prompts.schemas import TEXT, integer, record
+from trunkline_ai.engines.prompts.schemas import integer, record
 from trunkline_runtime.engines.base import EngineError
 
 from tools.install import LLAMA
 from tools.packages import ROOT
 
 SCHEMA = record(pages=integer(0, 9), kind={"type": "string", "enum": ["book", "letter"]})
-STORY = record(story=TEXT)
+# Long whatever the model would say: it may end a text after a word, and then write spaces.
+STORY = record(story={"type": "string", "minLength": 300})
 PROMPT = Prompt("any.v1", "Answer about the text.", '{"turns": [{"text": "a letter of two pages"}]}')
 LONG = Prompt("any.v1", "Tell a story of a thousand words.", '{"turns": []}')
 MIDDLE_BYTES = 1_000

@@ -248,7 +248,7 @@ async def test_cancelling_has_the_provider_give_it_up(tmp_path):
         made = await asking.start(request_id="q")
         await until(has_reached, asking, made.name, 1)
         await asking.cancel(made.name)
-        assert len(engine.cancelled) == 1
+        assert len(set(engine.cancelled)) == 1, "one submission, though whoever sees it cancelled may say so"
         assert not engine.submitted
         engine.goes_on.set()
         await asking.start(request_id="q")
