@@ -202,6 +202,21 @@ def test_only_so_much_of_what_was_just_committed_is_kept():
     assert [seq for seq in range(1, 60) if fresh.get(seq)] == [4, 5, 50]
 
 
+def test_notes_are_given_once_in_order_and_only_without_a_gap():
+    fresh = Fresh(most_bytes=0)
+    row = ("r", "s-1", "acme", "e", NOW, VERIFIED, "", "", b"12", b"345")
+    fresh.stored(1, [row, row])
+    fresh.stored(4, [row])
+    assert not fresh.get(1)
+    assert list(fresh.noted(0, 1)) == [(1, "s-1", VERIFIED, 5)]
+    assert list(fresh.noted(1, 9)) == [(2, "s-1", VERIFIED, 5)], "3 is known to the store alone"
+    assert list(fresh.noted(2, 9)) == []
+    assert list(fresh.noted(3, 9)) == [(4, "s-1", VERIFIED, 5)]
+    fresh.stored(5, [row, row])
+    assert list(fresh.noted(6, 9)) == [], "what was looked at by other means is dropped"
+    assert list(fresh.noted(4, 9)) == []
+
+
 async def test_a_crash_before_or_after_the_commit_repeats_nothing(world):
     for _ in range(6):
         await world.receipt()

@@ -275,11 +275,8 @@ class ByCursor:
             return False
         last = _LAST.all(conn, {})[0]["seq"] or 0
         before = self._looked
-        for seq in range(before + 1, min(last, before + most) + 1):
-            row = self._fresh.get(seq)
-            if row is None:
-                break
-            self._see(_queue_of(row.source_id, row.verdict), seq, len(row.body) + len(row.headers))
+        for seq, source, verdict, size in self._fresh.noted(before, min(last, before + most)):
+            self._see(_queue_of(source, verdict), seq, size)
         if self._looked == before < last:
             for found in _BEHIND.all(conn, {"behind_": before, "limit_": most}):
                 self._see(_queue_of(found["source_id"], found["verdict"]), found["seq"], found["size"])
