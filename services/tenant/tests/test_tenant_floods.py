@@ -77,7 +77,7 @@ async def test_keys_are_told_apart_while_another_tenant_floods_the_lists(suite):
 
 @on_one_engine
 async def test_a_list_that_takes_too_long_says_what_to_narrow(store_url, raised):
-    async with running(make_config(store_url, list_seconds=0.03)) as suite:
+    async with running(make_config(store_url, list_seconds=0.001)) as suite:
         await suite.tenant()
         call = await suite.record("e1", 100, intent=labels_pb2.INTENT_COMPLAINT, lead_score=1)
         await asyncio.to_thread(copied, suite.app.db.path, ROWS)
