@@ -120,8 +120,14 @@ def test_a_quote_with_a_placeholder_is_found_again():
 
 def test_rules_and_model_read_something_of_the_kind():
     said = "this is [NAME_1] my number is [PHONE_1] i live at [ADDRESS_12]"
-    assert canonical(said) == canonical("this is John my number is 5550123 i live at 25 Oak Street")
+    assert canonical(said) == canonical("this is John my number is 5550123 i live at 25 Main Street")
     assert canonical("[NAME_] [FOO_1]") == "name foo 1"
+
+
+@pytest.mark.parametrize("kind", PiiKind)
+def test_a_placeholder_is_no_topic(kind):
+    request = request_of((AGENT, "How can I help?"), (CUSTOMER, f"It is [{kind.name}_1]. Thank you."))
+    assert list(analysed(request).topics) == []
 
 
 def test_most_labels_of_transcripts_with_placeholders_are_those_of_the_words():

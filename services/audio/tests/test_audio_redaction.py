@@ -174,6 +174,15 @@ async def test_of_a_transcript_with_placeholders_none_without_them_is_made(tmp_p
         assert engine.calls == 2
 
 
+async def test_a_phrase_that_reads_like_the_key_of_placeholders_gives_no_transcript_without_them(tmp_path):
+    async with serving(tmp_path, reading()) as suite:
+        await suite.fetch()
+        plain = await suite.transcribe(phrases=[f"redacted {','.join(sorted(ALL))}"])
+        assert "Susan" in plain.segments[0].text
+        hidden = await suite.transcribe(redaction=STORED)
+        assert "[NAME_1]" in hidden.segments[0].text
+
+
 async def test_a_degraded_transcript_is_made_again_with_placeholders(tmp_path):
     engines = pair(failure=OUTAGE)
     for name, engine in engines.items():

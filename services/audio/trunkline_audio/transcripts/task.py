@@ -90,8 +90,10 @@ def result_key(task: TranscriptionTask, recording: Recording, engine: SpeechEngi
     Who speaks on which channel is no part of it. A higher generation is heard again. Of a transcript with placeholders
     nothing can be made that shows more.
     """
-    options = [task.language.lower(), str(task.generation), *task.phrases, *_redacted(task)]
-    return derived_id([recording.sha256, recording.headerless, engine.name, *options])
+    options = [task.language.lower(), str(task.generation), *task.phrases]
+    heard = derived_id([recording.sha256, recording.headerless, engine.name, *options])
+    # Not one more part behind the phrases: a phrase may be any text.
+    return derived_id([*_redacted(task), heard]) if task.redacted else heard
 
 
 def _redacted(task: TranscriptionTask) -> list[str]:

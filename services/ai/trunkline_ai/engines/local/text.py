@@ -41,7 +41,7 @@ _LINE_END = re.compile(r"\n")
 _PLACEHOLDER = re.compile(PLACEHOLDER)
 _STAND_INS = {
     PiiKind.CARD: "4242424242424242", PiiKind.SSN: "219099999", PiiKind.EMAIL: "john@example.com",
-    PiiKind.PHONE: "5550123", PiiKind.BIRTH_DATE: "May 17, 1988", PiiKind.ADDRESS: "25 Oak Street",
+    PiiKind.PHONE: "5550123", PiiKind.BIRTH_DATE: "May 17, 1988", PiiKind.ADDRESS: "25 Main Street",
     PiiKind.NAME: "John",
 }  # fmt: skip
 """What rules and model read where a transcript has a placeholder: a wording that says as little as any other."""
