@@ -45,6 +45,7 @@ def connect_writer(
     if sqlite3.sqlite_version_info < _OLDEST:
         raise StoreUnsupported(f"SQLite {sqlite3.sqlite_version} is too old: 3.35 is needed")
     raw = _connect(f"{path.absolute().as_uri()}?mode=rwc", kind)
+    _keep_temporary_beside(raw, path)
     raw.execute(f"PRAGMA page_size={PAGE_SIZE}")
     mode = raw.execute("PRAGMA journal_mode=WAL").fetchone()[0]
     if mode != "wal":
@@ -55,6 +56,17 @@ def connect_writer(
     raw.execute("PRAGMA foreign_keys=ON")
     raw.execute(f"PRAGMA cache_size={-page_bytes // 1024}")
     return raw
+
+
+def _keep_temporary_beside(raw: sqlite3.Connection, path: Path) -> None:
+    """Have SQLite put temporary files beside the process's first database, where there is room and they are private.
+
+    They are as large as what is sorted or moved, and /tmp may be small, or memory. The setting is one for the process.
+    """
+    found = raw.execute("PRAGMA temp_store_directory").fetchone()
+    if not found or not found[0]:
+        folder = str(path.absolute().parent).replace("'", "''")
+        raw.execute(f"PRAGMA temp_store_directory='{folder}'")
 
 
 def connect_checkpointer(path: Path) -> sqlite3.Connection:
