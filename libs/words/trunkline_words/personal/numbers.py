@@ -124,7 +124,8 @@ def runs_of(speech: Speech) -> list[list[Digits]]:
             continue
         told = _digits(speech, index, run)
         if told:
-            run.append(Digits(index, told * times))
+            # What is written out is not said twice, whatever word a recognizer heard before it.
+            run.append(Digits(index, told * times if len(told) == 1 else told))
             between, times = 0, 1
             continue
         times = 1
