@@ -35,7 +35,7 @@ def found(*said):
     [
         (["it's 4242 4242 4242 4242 thanks"], "card", ["4242 4242 4242 4242"]),
         (["4242-4242-4242-4242"], "card", ["4242-4242-4242-4242"]),
-        (["it's double 4242424242424242"], "card", ["4242424242424242"]),
+        (["it's double 4242424242424242"], "card", ["double 4242424242424242"]),
         (["four two " * 8], "card", ["four two " * 7 + "four two"]),
         (["forty two " * 8], "card", ["forty two " * 7 + "forty two"]),
         (["four one one one uh one one one one", "mm-hm", "one one one one one one one one"], "card",
