@@ -6,8 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from trunkline_audio.engines.places import Guest, has_room
 from trunkline_audio.media.preparation import PrepareLimits, Preparer
-from trunkline_audio.transcripts.places import Guest, has_room
 from trunkline_runtime.engines.fairness import FairLanes
 
 CLASSES = {"batch": 1, "background": 2}

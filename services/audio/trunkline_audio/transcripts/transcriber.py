@@ -27,6 +27,7 @@ from trunkline_audio.engines.base import (
     SubmittingEngine,
 )
 from trunkline_audio.engines.chain import TOO_LONG, Ask, ChainAnswer, EngineChain, is_crash
+from trunkline_audio.engines.places import Guest, has_room
 from trunkline_audio.engines.recording import RecordingFile
 from trunkline_audio.media.blobs.base import BlobNotFound, Blobs
 from trunkline_audio.media.preparation import Preparer
@@ -34,7 +35,6 @@ from trunkline_audio.media.prepared import RecordingFault
 from trunkline_audio.names import LOWEST_CLASS, microseconds, recording_name
 from trunkline_audio.recordings.receiver import unreadable
 from trunkline_audio.recordings.rows import Recording
-from trunkline_audio.transcripts.places import Guest, has_room
 from trunkline_audio.transcripts.redaction import redacted
 from trunkline_audio.transcripts.refusals import Refusals
 from trunkline_audio.transcripts.results import Results
