@@ -12,7 +12,14 @@ ROOT = Path(__file__).parent.parent
 CODE = sorted(
     path for top in ("libs", "services", "cli") for path in ROOT.glob(f"{top}/**/trunkline_*/**/*.py")
 )
-KINDS = ("counter", "gauge", "histogram")
+KINDS = {
+    "counter": "counter",
+    "gauge": "gauge",
+    "histogram": "histogram",
+    "tally": "counter",
+    "tally_of_seconds": "histogram",
+}
+"""The functions that declare metrics, and the kinds of what they make."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,7 @@ class Declaration:
 
     name: str
     kind: str
-    """One of KINDS."""
+    """As Prometheus calls it."""
     doc: str
     labels: tuple[str, ...]
     module: Path
@@ -53,7 +60,7 @@ def _of(path: Path) -> Iterator[Declaration]:
         for side, name in _texts(node.args[0]):
             if name.startswith("trunkline_"):
                 doc = next((dict(_texts(d)).get(side, "") for d in docs), "")
-                yield Declaration(name, kind, doc, _strings(labels), path.relative_to(ROOT))
+                yield Declaration(name, KINDS[kind], doc, _strings(labels), path.relative_to(ROOT))
 
 
 def _texts(node: ast.expr) -> list[tuple[str, str]]:

@@ -83,7 +83,7 @@ def test_a_receipt_leaves_the_spool_with_its_trace():
 
 def test_the_first_span_has_the_places_ids_and_links_its_senders(recorder):
     sampled = ids.receipt_id(True)
-    exemplar = traces.received(receipt(sampled), 0.25, [(b"x", b"y"), (b"traceparent", STRANGERS.encode())])
+    exemplar = traces.received(receipt(sampled), 0.25, {"x": "y", "traceparent": STRANGERS})
     assert exemplar == {"trace_id": sampled}
     ((_, told),) = recorder.recorded
     assert told["itself"] == traces.place_of(sampled)
@@ -92,9 +92,9 @@ def test_the_first_span_has_the_places_ids_and_links_its_senders(recorder):
     assert ended - began == 250_000_000
 
 
-@pytest.mark.parametrize("header", [b"", b"\xff\xfe", b"00-" + b"0" * 32 + b"-" + b"0" * 16 + b"-01"])
+@pytest.mark.parametrize("header", ["", "\xff\xfe", f"00-{'0' * 32}-{'0' * 16}-01"])
 def test_a_senders_header_that_says_no_place_is_not_linked(recorder, header):
-    traces.received(receipt(ids.receipt_id(True)), 0.1, [(b"traceparent", header)])
+    traces.received(receipt(ids.receipt_id(True)), 0.1, {"traceparent": header})
     assert recorder.recorded[0][1]["linked"] is None
 
 

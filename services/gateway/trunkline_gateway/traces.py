@@ -7,7 +7,7 @@ an id of the same form, which its event keeps (docs/decisions/0106-traces.md).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from trunkline_runtime.observe import tracing
 from trunkline_runtime.observe.tracing import TraceContext
@@ -15,7 +15,7 @@ from trunkline_runtime.observe.tracing import TraceContext
 from trunkline_gateway.ids import SAMPLED
 from trunkline_gateway.receipts import NewReceipt, Receipt
 
-_TRACEPARENT = b"traceparent"
+_TRACEPARENT = "traceparent"
 
 
 def is_sampled(trace_id: str) -> bool:
@@ -29,12 +29,12 @@ def place_of(trace_id: str) -> TraceContext:
     return TraceContext(trace_id, trace_id[8:16] + trace_id[24:], flags)
 
 
-def received(receipt: NewReceipt, seconds: float, headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+def received(receipt: NewReceipt, seconds: float, headers: Mapping[str, str]) -> dict[str, str]:
     """Record the first span of a sampled trace: a webhook that was answered, just now, in so many seconds.
 
     Returns the exemplar of its observation. What its sender says of a trace of its own is linked.
     """
-    told = next((value for name, value in headers if name == _TRACEPARENT), None)
+    told = headers.get(_TRACEPARENT)
     ended = time.time_ns()
     tracing.record(
         "POST /hooks/{source}/{event_type}",
@@ -49,7 +49,7 @@ def received(receipt: NewReceipt, seconds: float, headers: Iterable[tuple[bytes,
             "event_type": receipt.event_type,
         },
         itself=place_of(receipt.receipt_id),
-        linked=tracing.incoming(told.decode("latin-1")) if told else None,
+        linked=tracing.incoming(told) if told else None,
     )
     return {"trace_id": receipt.receipt_id}
 

@@ -18,7 +18,7 @@ ROWS_A_STATEMENT = 256
 ROWS_A_BATCH = 512
 # Of many rows about half go into a commit, so that while it is written the others' senders are heard and answered;
 # all of them, and the writer and the loop would take turns at doing nothing.
-_HALF_FROM = 48
+_HALF_FROM = 32
 # Lots of few different sizes: a statement for 48 rows is some 40 KB of program, best met again while still warm.
 _LOT = 16
 BYTES_A_BATCH = 8 << 20

@@ -48,15 +48,19 @@ _NAMES = {
 _QUOTA_FAILURE = "type.googleapis.com/google.rpc.QuotaFailure"
 
 
-async def accepted(scope: Scope, send: Send, receipt_id: str) -> None:
-    """Answer 202: the receipt is committed. The answer to nearly all that comes, so it goes in one piece if it can."""
+def accepted_whole(scope: Scope, receipt_id: str) -> bool:
+    """Answer 202 in one piece: the receipt is committed, as of nearly all that comes. False where it takes more."""
     extensions = scope.get("extensions")
     whole = extensions.get(WHOLE) if extensions else None
-    if whole is not None and whole["send"](_ACCEPTED_WHOLE + receipt_id.encode() + _ACCEPTED_TAIL):
-        return
-    await send({"type": "http.response.start", "status": 202, "headers": _ACCEPTED_HEADERS})
-    body = _ACCEPTED_HEAD + receipt_id.encode() + _ACCEPTED_TAIL
-    await send({"type": "http.response.body", "body": body})
+    return whole is not None and whole["send"](_ACCEPTED_WHOLE + receipt_id.encode() + _ACCEPTED_TAIL)
+
+
+async def accepted(scope: Scope, send: Send, receipt_id: str) -> None:
+    """Answer 202, in one piece if it can be."""
+    if not accepted_whole(scope, receipt_id):
+        await send({"type": "http.response.start", "status": 202, "headers": _ACCEPTED_HEADERS})
+        body = _ACCEPTED_HEAD + receipt_id.encode() + _ACCEPTED_TAIL
+        await send({"type": "http.response.body", "body": body})
 
 
 async def refused(

@@ -11,7 +11,7 @@ from functools import partial
 from typing import cast
 
 from trunkline_runtime.config import ConfigError
-from trunkline_runtime.observe.metrics import counter
+from trunkline_runtime.observe.tallies import tally
 
 from trunkline_gateway.edge.answers import Receive, Scope, Send, refused, text
 from trunkline_gateway.edge.limits import EdgeLimits, Register
@@ -24,7 +24,7 @@ _LOOK_TICKS = TICKS_PER_SECOND // 2
 
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-REQUESTS = counter(
+REQUESTS = tally(
     "trunkline_http_requests_total", "HTTP requests that began, without those for health.", ["to"]
 )
 
@@ -37,13 +37,12 @@ class Front:
         self._hooks = hooks
         self._api = api
         self._ready = ready
-        # Looking a child up by its label costs more than counting on it.
-        self._webhook, self._call = REQUESTS.labels("hooks").inc, REQUESTS.labels("v1").inc
+        self._webhooks, self._calls = REQUESTS.labels("hooks"), REQUESTS.labels("v1")
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Send the request to its part; not a coroutine itself, which would be one more a webhook."""
         if scope["path"].startswith("/hooks/") and scope["type"] == "http":
-            self._webhook()
+            self._webhooks.count += 1
             return self._hooks(scope, receive, send)
         return self._other(scope, receive, send)
 
@@ -52,7 +51,7 @@ class Front:
             return
         path = scope["path"]
         if path.startswith("/v1/"):
-            self._call()
+            self._calls.count += 1
             await self._api(scope, receive, send)
         elif path == "/healthz":
             await text(send, 200, b"ok\n")

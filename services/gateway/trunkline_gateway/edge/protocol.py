@@ -15,9 +15,11 @@ from trunkline_gateway.edge.stock import (
     HttpToolsProtocol,
     OneReadAhead,
     RequestResponseCycle,
+    new_cycle,
     new_parser,
 )
 from trunkline_gateway.edge.watch import Phase, Sight, Watch
+from trunkline_gateway.edge.whole import BEGINNING, MOST_BYTES, POSTED, posted
 
 _SAID = {
     "HEAD_TOO_LARGE": (431, "the request's head is larger than {0.head_bytes} bytes"),
@@ -104,6 +106,8 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._over:
             return
         self._received += len(data)
+        if data.startswith(BEGINNING) and self._take_whole(data):
+            return
         try:
             # A piece at a time: the parser calls for every field, and 200 kB are as many as 60,000.
             for start in range(0, len(data), _SLICE):
@@ -125,6 +129,29 @@ class EdgeProtocol(HttpToolsProtocol):
                 self._weigh()
             elif self._held or self._body_bytes > FREE_BODY_BYTES:
                 self._weigh()
+
+    def _take_whole(self, data: bytes) -> bool:
+        """Begin the webhook that these bytes are; False where the parser is to read them."""
+        limits, cycle = self._limits, self.cycle
+        if cycle is not None and (not cycle.response_complete or cycle.more_body):
+            return False  # it came ahead, or is still the body of one that was answered early
+        if self._in_head or len(data) > MOST_BYTES or len(data) > limits.head_bytes:
+            return False
+        webhook = posted(data)
+        if webhook is None or len(webhook.headers) > limits.head_fields:
+            return False
+        self._requests += 1
+        scope: Any = {
+            "type": "http",
+            "method": "POST",
+            "path": webhook.target,
+            "extensions": self._extensions,
+            POSTED: webhook,
+        }
+        self.scope = scope
+        self.cycle = self._answering = cycle = new_cycle(self, scope, webhook.body or b"")
+        super()._start_asgi_task(cycle, self.app)
+        return True
 
     def _stay(self, piece: bytes, upgrade: httptools.HttpParserUpgrade) -> None:
         """Read on after a head that asked for another protocol: the same head is read again without that.

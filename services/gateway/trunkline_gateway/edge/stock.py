@@ -22,6 +22,7 @@ __all__ = [
     "OneReadAhead",
     "RequestResponseCycle",
     "StockServer",
+    "new_cycle",
     "new_parser",
 ]
 
@@ -38,6 +39,27 @@ def new_parser(protocol: HttpToolsProtocol) -> httptools.HttpRequestParser:
     parser = httptools.HttpRequestParser(protocol)
     parser.set_dangerous_leniencies(lenient_data_after_close=True)
     return parser
+
+
+def new_cycle(protocol: HttpToolsProtocol, scope: Any, body: bytes) -> RequestResponseCycle:
+    """Return the cycle of a request that came whole and keeps its connection, as a connection of uvicorn's makes it."""
+    cycle = RequestResponseCycle(
+        scope,
+        protocol.transport,
+        protocol.flow,
+        protocol.logger,
+        protocol.access_logger,
+        protocol.access_log,
+        protocol.server_state.default_headers,
+        asyncio.Event(),
+        False,
+        True,
+        protocol.on_response_complete,
+    )
+    cycle.body = cast(bytearray, body)  # nothing is added to it
+    cycle.more_body = False
+    cycle.message_event.set()
+    return cycle
 
 
 class OneReadAhead(FlowControl):

@@ -48,9 +48,10 @@ class Buckets:
         """
         now = self._now()
         left = self._level(key, now) - tokens
-        if len(self._levels) >= self._most and key not in self._levels:
-            self._levels.clear()  # forgetting is kinder than growing: everyone starts with a full bucket
-        self._levels[key] = (left, now)
+        levels = self._levels
+        if len(levels) >= self._most and key not in levels:
+            levels.clear()  # forgetting is kinder than growing: everyone starts with a full bucket
+        levels[key] = (left, now)
         return left / self._burst
 
     def take(self, key: str) -> float:
@@ -61,8 +62,11 @@ class Buckets:
         return wait
 
     def _level(self, key: str, now: float) -> float:
-        level, then = self._levels.get(key, (self._burst, now))
-        return min(self._burst, level + (now - then) * self._rate)
+        held = self._levels.get(key)
+        if held is None:
+            return self._burst
+        level = held[0] + (now - held[1]) * self._rate
+        return level if level < self._burst else self._burst  # min() would cost a call
 
 
 class ReceiptsQuota(Protocol):

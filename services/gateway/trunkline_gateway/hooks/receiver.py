@@ -18,12 +18,14 @@ from trunkline.common.v1 import provider_pb2
 from trunkline_runtime.errors import TrunklineError
 from trunkline_runtime.observe import tracing
 from trunkline_runtime.observe.logs import get_logger
-from trunkline_runtime.observe.metrics import counter, histogram
+from trunkline_runtime.observe.tallies import tally, tally_of_seconds
 from trunkline_store.errors import StoreBusy, StoreError
 
 from trunkline_gateway import ids, traces
-from trunkline_gateway.edge.answers import Receive, Scope, Send, accepted, refused
+from trunkline_gateway.edge.answers import Receive, Scope, Send, accepted, accepted_whole, refused
+from trunkline_gateway.edge.whole import POSTED, Posted
 from trunkline_gateway.hooks.aside import Aside, Crowded
+from trunkline_gateway.hooks.encodings import HEADER as CONTENT_ENCODING
 from trunkline_gateway.hooks.encodings import OpenedTooLarge, UnknownEncoding, is_encoded, verified_as_written
 from trunkline_gateway.hooks.headers import kept_of_anybody, pack, pack_some
 from trunkline_gateway.hooks.limits import GRACE, Limits
@@ -66,8 +68,8 @@ _OUR_FAULTS = ("busy", "store_unavailable", "source_unknown", _INTERNAL)
 HOOKS = "hooks"
 """The edge at which webhooks' traces begin."""
 
-RECEIPTS = counter("trunkline_receipts_total", "Webhooks by how they were answered.", ["provider", "answer"])
-SECONDS = histogram(
+RECEIPTS = tally("trunkline_receipts_total", "Webhooks by how they were answered.", ["provider", "answer"])
+SECONDS = tally_of_seconds(
     "trunkline_receive_seconds",
     "From the first byte of a webhook to its 202, without the time that its sender took for the body.",
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),
@@ -184,7 +186,7 @@ class Receiver:
         """Take one webhook and answer it."""
         started = time.perf_counter()
         try:
-            receipt, waited = await self._take(scope, receive)
+            receipt, waited, headers = await self._take(scope, receive)
         except ClientGone:
             return
         except Refusal as no:
@@ -195,10 +197,11 @@ class Receiver:
             raise
         else:
             self._admit_soon()
-            await accepted(scope, send, receipt.receipt_id)
+            if not accepted_whole(scope, receipt.receipt_id):
+                await accepted(scope, send, receipt.receipt_id)
             took = time.perf_counter() - started
             if traces.is_sampled(receipt.receipt_id):
-                SECONDS.observe(took - waited, traces.received(receipt, took, scope["headers"]))
+                SECONDS.observe(took - waited, traces.received(receipt, took, headers))
             else:
                 SECONDS.observe(took - waited)
             return
@@ -212,19 +215,13 @@ class Receiver:
             send, refusal.status, refusal.reason, refusal.message, refusal.retry_after, refusal.allow
         )
 
-    async def _take(self, scope: Scope, receive: Receive) -> tuple[NewReceipt, float]:
-        """Find the source, verify, commit; return the receipt, and for how many seconds the sender kept us waiting.
+    async def _take(self, scope: Scope, receive: Receive) -> tuple[NewReceipt, float, Mapping[str, str]]:
+        """Find the source, verify, commit.
 
-        Raises Refusal.
+        Returns the receipt, for how many seconds the sender kept us waiting, and the headers. Raises Refusal.
         """
-        match = _PATH.fullmatch(scope["path"])
-        if match is None:
-            raise Refusal(404, "NO_SUCH_HOOK", "the path must be /hooks/{source_id}/{event_type}")
-        if scope["method"] != "POST":
-            raise Refusal(405, "METHOD_NOT_ALLOWED", "webhooks must be sent with POST", allow="POST")
-        source_id, event_type = match.groups()
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        encoded = _is_encoded(headers)
+        target, source_id, event_type, headers, body = scope.get(POSTED) or _begun(scope)
+        encoded = CONTENT_ENCODING in headers and _is_encoded(headers)
         # Asked for before the body is read: what is posted to sources that are not there takes no memory.
         source = self._sources.get(source_id)
         if source is None:
@@ -233,9 +230,10 @@ class Receiver:
             except TrunklineError as error:
                 if self._sources.is_followed:  # every source is known here: this one is a stranger's, or new
                     raise _unknown(error.retry_after) from None
-                body, waited = await self._read(headers, receive, self._max_body)
-                delivery = self._delivery(scope, headers, body)
-                return await self._keep_unverified(source_id, event_type, delivery), waited
+                most = self._max_body
+                body, waited = await self._read(headers, receive, most) if body is None else _held(body, most)
+                delivery = Delivery(body, headers, self._public_url + target, self._now(), target)
+                return await self._keep_unverified(source_id, event_type, delivery), waited, headers
         if source is None or not source.accepting:
             if source is not None:
                 self._lines.note_disabled(source, event_type)
@@ -245,8 +243,8 @@ class Receiver:
         most = self._max_body
         if adapter.form_bytes and FORM in headers.get("content-type", "").lower():
             most = min(most, adapter.form_bytes)
-        body, waited = await self._read(headers, receive, most)
-        delivery = self._delivery(scope, headers, body)
+        body, waited = await self._read(headers, receive, most) if body is None else _held(body, most)
+        delivery = Delivery(body, headers, self._public_url + target, self._now(), target)
         self._hold_to_rates(source)
         try:
             if encoded or _is_slow(adapter, delivery):
@@ -271,10 +269,13 @@ class Receiver:
         )  # fmt: skip
         if left < _NEAR_CEILING:
             await self._sleep(_LOT_SECONDS - time.monotonic() % _LOT_SECONDS)
-        await self._commit(row, source)
-        self._accepted[source.provider].inc()
+        try:
+            await self._inbox.append(row, len(delivery.body))
+        except StoreError as error:
+            raise _not_stored(error, source) from error
+        self._accepted[source.provider].count += 1
         self._traffic.note(source.tenant_id, source_id)
-        return row, waited
+        return row, waited, headers
 
     def _refusal(self, source: Source, event_type: str, delivery: Delivery, error: Exception) -> Refusal:
         """Return how what could not be verified is answered; what is wrongly signed is kept."""
@@ -362,13 +363,6 @@ class Receiver:
                 raise _too_large(most)
         return b"".join(chunks), time.perf_counter() - began
 
-    def _delivery(self, scope: Scope, headers: Mapping[str, str], body: bytes) -> Delivery:
-        raw_path = scope.get("raw_path") or scope["path"].encode()
-        target: str = raw_path.decode("latin-1")
-        if scope["query_string"]:
-            target += "?" + scope["query_string"].decode("latin-1")
-        return Delivery(body, headers, self._public_url + target, self._now(), target)
-
     async def _keep_unverified(self, source_id: str, event_type: str, delivery: Delivery) -> NewReceipt:
         """Keep what nobody can judge now: the tenant service cannot be asked. Admission verifies it later."""
         url, headers = delivery.target[:2048], pack(kept_of_anybody(delivery.headers))
@@ -382,20 +376,36 @@ class Receiver:
         )  # fmt: skip
         kept = False
         try:
-            await self._commit(row, None)
+            await self._inbox.append(row, len(row.body))
             kept = True
+        except StoreError as error:
+            raise _not_stored(error, None) from error
         finally:
             self._unverified.entered(receipt_id, weight, kept=kept)
         RECEIPTS.labels(_UNKNOWN, _UNVERIFIED).inc()
         return row
 
-    async def _commit(self, row: NewReceipt, source: Source | None) -> None:
-        try:
-            await self._inbox.append(row, len(row.body))
-        except StoreError as error:
-            reason = "BUSY" if isinstance(error, StoreBusy) else "STORE_UNAVAILABLE"
-            message = "the webhook was not stored; try again"
-            raise Refusal(503, reason, message, source, retry_after=1) from error
+
+def _begun(scope: Scope) -> Posted:
+    """Return what is known of a webhook before its body. Raises Refusal."""
+    match = _PATH.fullmatch(scope["path"])
+    if match is None:
+        raise Refusal(404, "NO_SUCH_HOOK", "the path must be /hooks/{source_id}/{event_type}")
+    if scope["method"] != "POST":
+        raise Refusal(405, "METHOD_NOT_ALLOWED", "webhooks must be sent with POST", allow="POST")
+    raw_path = scope.get("raw_path") or scope["path"].encode()
+    target: str = raw_path.decode("latin-1")
+    if scope["query_string"]:
+        target += "?" + scope["query_string"].decode("latin-1")
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    return Posted(target, match[1], match[2], headers, None)
+
+
+def _held(body: bytes, most: int) -> tuple[bytes, float]:
+    """Return as `_read` does what is held already. Raises Refusal."""
+    if len(body) > most:
+        raise _too_large(most)
+    return body, 0.0
 
 
 def _is_encoded(headers: Mapping[str, str]) -> bool:
@@ -415,6 +425,11 @@ def _is_slow(adapter: Adapter, delivery: Delivery) -> bool:
 
 def _above(message: str, source: Source, wait: float) -> Refusal:
     return Refusal(429, "ABUSE_CEILING", message, source, retry_after=wait)
+
+
+def _not_stored(error: StoreError, source: Source | None) -> Refusal:
+    reason = "BUSY" if isinstance(error, StoreBusy) else "STORE_UNAVAILABLE"
+    return Refusal(503, reason, "the webhook was not stored; try again", source, retry_after=1)
 
 
 def _unknown(retry_after: float | None = None) -> Refusal:

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 
 from trunkline_runtime.observe.metrics import counter, gauge
+from trunkline_runtime.observe.tallies import tally
 from trunkline_runtime.observe.top import Top
 
 MOST_SOURCES = 200
 """How many sources of a process have series of their own."""
 
-WEBHOOKS = counter(
+WEBHOOKS = tally(
     "trunkline_source_webhooks_total",
     "Webhooks that were accepted, by source; of sources beyond the 200 busiest, tenant and source are other.",
     ["tenant", "source"],
@@ -39,10 +40,10 @@ _LAST_SECONDS = 1.0
 class _Shown:
     """The series of a source, and when its last webhook was last shown."""
 
-    __slots__ = ("count", "set_last", "shown_at")
+    __slots__ = ("set_last", "shown_at", "webhooks")
 
     def __init__(self, key: _Key) -> None:
-        self.count, self.set_last, self.shown_at = WEBHOOKS.labels(*key).inc, LAST.labels(*key).set, 0.0
+        self.webhooks, self.set_last, self.shown_at = WEBHOOKS.labels(*key), LAST.labels(*key).set, 0.0
 
 
 class Traffic:
@@ -72,7 +73,7 @@ class Traffic:
         if series is None:
             self._displaced.pop(key, None)
             series = self._series[key] = _Shown(key)
-        series.count()
+        series.webhooks.count += 1
         now = self._now()
         if abs(now - series.shown_at) >= _LAST_SECONDS:  # a clock may be set back
             series.shown_at = now
