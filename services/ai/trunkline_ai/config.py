@@ -9,11 +9,11 @@ from trunkline_runtime.config import ConfigError, StoreConfig, env_name, load, s
 
 from trunkline_ai.cache.settings import CacheSettings
 from trunkline_ai.names import SERVICE
-from trunkline_ai.routing.settings import VERTEX, EngineSettings
+from trunkline_ai.routing.settings import VERTEX, LanguageEngineSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class AiConfig(EngineSettings, StoreConfig):
+class AiConfig(LanguageEngineSettings, StoreConfig):
     """What the ai service is told."""
 
     cache: CacheSettings = field(default_factory=CacheSettings)

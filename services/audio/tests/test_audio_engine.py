@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from trunkline_audio.config import load_config
 from trunkline_audio.engines import loader
 from trunkline_audio.engines.base import NO_CHECKPOINTS, Segment, Word
-from trunkline_audio.engines.settings import EngineSettings
+from trunkline_audio.engines.settings import SpeechEngineSettings
 from trunkline_audio.engines.turns import joined
 from trunkline_audio.engines.whisper.engine import CERTAINTY_FLOOR, WhisperEngine, certainty
 from trunkline_audio.engines.whisper.listener import PHRASES_TOKENS, spoken_before
@@ -765,7 +765,9 @@ def test_as_many_whole_phrases_as_the_prompt_holds_are_read_the_first_ones_first
     [("base", "base"), ("Systran/faster-whisper-tiny", "faster-whisper-tiny"), ("/kept/mine/", "mine")],
 )
 def test_an_engine_is_named_after_its_library_and_its_model(model, name):
-    engine = loader.load_engines(EngineSettings(whisper=WhisperSettings(model=model)), Path())["whisper"]
+    engine = loader.load_engines(SpeechEngineSettings(whisper=WhisperSettings(model=model)), Path())[
+        "whisper"
+    ]
     library, _, of = engine.name.partition(" ")
     assert of == name
     assert library.startswith("whisper/1.")
@@ -796,7 +798,7 @@ def test_a_check_asks_the_device_which_compute_types_it_has(monkeypatch, tmp_pat
 
 
 def test_the_settings_name_whisper():
-    (engine,) = loader.load_engines(EngineSettings(), Path()).values()
+    (engine,) = loader.load_engines(SpeechEngineSettings(), Path()).values()
     assert isinstance(engine, WhisperEngine)
 
 
@@ -805,4 +807,4 @@ def test_an_engine_that_is_not_there_is_refused_with_what_is_allowed(setting):
     with pytest.raises(
         ConfigError, match=r"^TRUNKLINE_AUDIO_ENGINE: .*allowed are google, whisper or module:factory"
     ):
-        loader.load_engines(EngineSettings(engines=(setting,)), Path())
+        loader.load_engines(SpeechEngineSettings(engines=(setting,)), Path())

@@ -9,7 +9,7 @@ from audio_engines_conformance import CHECKS, ENROLLED, EXCLUSIONS, World
 from trunkline_audio.app import PREPARE
 from trunkline_audio.engines.base import SpeechCapabilities
 from trunkline_audio.engines.loader import NAMED, load_engines
-from trunkline_audio.engines.settings import EngineSettings
+from trunkline_audio.engines.settings import SpeechEngineSettings
 from trunkline_audio.media.preparation import PrepareLimits, Preparer
 from trunkline_audio.workers.pool import WorkerPool
 from trunkline_runtime.config import ConfigError
@@ -56,7 +56,7 @@ async def test_exclusions_name_what_is_there():
 
 
 async def test_an_engine_of_ones_own_is_found_by_module_and_factory():
-    settings = EngineSettings(engines=("tests.standins.submitting_audio:create",))
+    settings = SpeechEngineSettings(engines=("tests.standins.submitting_audio:create",))
     assert (
         load_engines(settings, Path())["tests.standins.submitting_audio:create"].name == "submitting/standin"
     )
@@ -67,4 +67,4 @@ async def test_an_engine_that_promises_what_it_has_not_is_refused(monkeypatch, a
     promised = SpeechCapabilities(**{able: True})
     monkeypatch.setattr("tests.standins.instant_audio.InstantEngine.capabilities", promised)
     with pytest.raises(ConfigError, match=f"says that it {able} and has no {missing}"):
-        load_engines(EngineSettings(engines=("tests.standins.instant_audio:create",)), Path())
+        load_engines(SpeechEngineSettings(engines=("tests.standins.instant_audio:create",)), Path())

@@ -11,7 +11,7 @@ from audio_google import FileFailed, OperationFailed, Refused, answered, words
 from trunkline_audio.engines.google.batch import TRIES, GoogleBatchEngine, file_seconds
 from trunkline_audio.engines.google.settings import GoogleSettings
 from trunkline_audio.engines.loader import load_engines
-from trunkline_audio.engines.settings import EngineSettings
+from trunkline_audio.engines.settings import SpeechEngineSettings
 from trunkline_audio.media.blobs.failures import REFUSED
 from trunkline_audio.media.blobs.failures import UNAVAILABLE as UNAVAILABLE_BUCKET
 from trunkline_audio.media.blobs.gcs import GcsBlobs
@@ -67,9 +67,11 @@ async def test_what_is_long_is_submitted_and_what_is_short_is_not(google, tmp_pa
     async with engine(google) as made:
         assert made.capabilities.submits
         assert made.capabilities.longest_seconds == 60
-    settings = EngineSettings(engines=("google",), google=GoogleSettings(project="p", bucket="gs://calls"))
+    settings = SpeechEngineSettings(
+        engines=("google",), google=GoogleSettings(project="p", bucket="gs://calls")
+    )
     assert load_engines(settings, tmp_path)["google"].capabilities.submits
-    settings = EngineSettings(engines=("google",), google=GoogleSettings(project="p"))
+    settings = SpeechEngineSettings(engines=("google",), google=GoogleSettings(project="p"))
     assert not load_engines(settings, tmp_path)["google"].capabilities.submits
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from trunkline_runtime import forms
 from trunkline_runtime.config import ConfigError, StoreConfig, env_name, load, setting
 
-from trunkline_audio.engines.settings import GOOGLE, WHISPER, EngineSettings
+from trunkline_audio.engines.settings import GOOGLE, WHISPER, SpeechEngineSettings
 from trunkline_audio.engines.whisper.settings import lacking
 from trunkline_audio.media.blobs.settings import BlobSettings
 from trunkline_audio.models.names import KNOWN, renders_english
@@ -17,7 +17,7 @@ from trunkline_audio.names import SERVICE
 
 
 @dataclass(frozen=True, kw_only=True)
-class AudioConfig(EngineSettings, StoreConfig):
+class AudioConfig(SpeechEngineSettings, StoreConfig):
     """What the audio service is told."""
 
     blobs_folder: Path = setting(

@@ -16,7 +16,7 @@ from trunkline_ai.engines.base import CompletingEngine, LanguageEngine
 from trunkline_ai.engines.charged import ChargedEngine, ChargedModel
 from trunkline_ai.names import SERVICE
 from trunkline_ai.routing.guards import GuardedEngine, GuardedModel, Patience
-from trunkline_ai.routing.settings import LOCAL, OPENAI, VERTEX, EngineSettings
+from trunkline_ai.routing.settings import LOCAL, OPENAI, VERTEX, LanguageEngineSettings
 
 _VARIABLE = env_name(SERVICE, "engine")
 _PRICES = {"input_price_micros": "input_micros", "output_price_micros": "output_micros"}
@@ -24,7 +24,7 @@ _PRICES = {"input_price_micros": "input_micros", "output_price_micros": "output_
 
 
 def load_engines(
-    settings: EngineSettings, account: Account | None = None, cache: AnswerCache | None = None
+    settings: LanguageEngineSettings, account: Account | None = None, cache: AnswerCache | None = None
 ) -> dict[str, LanguageEngine]:
     """Make the engines of `settings.engines`, each a name of NAMED or `module:factory`, and LOCAL. Starts nothing.
 
@@ -67,11 +67,11 @@ def local_engine() -> LanguageEngine:
     return LocalEngine()
 
 
-def _local(_settings: EngineSettings) -> LanguageEngine:
+def _local(_settings: LanguageEngineSettings) -> LanguageEngine:
     return local_engine()
 
 
-def _openai(settings: EngineSettings) -> CompletingEngine:
+def _openai(settings: LanguageEngineSettings) -> CompletingEngine:
     from trunkline_ai.engines.openai.engine import OpenAiEngine  # noqa: PLC0415 - engines load when used
 
     return OpenAiEngine(
@@ -79,7 +79,7 @@ def _openai(settings: EngineSettings) -> CompletingEngine:
     )
 
 
-def _vertex(settings: EngineSettings) -> CompletingEngine:
+def _vertex(settings: LanguageEngineSettings) -> CompletingEngine:
     from trunkline_ai.engines.vertex.engine import VertexEngine  # noqa: PLC0415 - as above
 
     return VertexEngine(
@@ -96,7 +96,7 @@ def _prompted(model: CompletingEngine, cache: AnswerCache | None) -> LanguageEng
     return PromptedEngine(RedactedEngine(model if cache is None else CachedEngine(model, cache)))
 
 
-NAMED: dict[str, Callable[[EngineSettings], LanguageEngine | CompletingEngine]] = {
+NAMED: dict[str, Callable[[LanguageEngineSettings], LanguageEngine | CompletingEngine]] = {
     LOCAL: _local,
     OPENAI: _openai,
     VERTEX: _vertex,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from trunkline_runtime import forms
-from trunkline_runtime.engines.prices import PRICES
+from trunkline_runtime.engines.settings import EngineSettings
 from trunkline_runtime.settings import setting
 
 from trunkline_ai.engines.openai.settings import OpenAiSettings
@@ -23,7 +22,7 @@ PRIVATE = "private"
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineSettings:
+class LanguageEngineSettings(EngineSettings):
     """What the service is told about its engines."""
 
     engines: tuple[str, ...] = setting(
@@ -47,15 +46,6 @@ class EngineSettings:
         least=0,
         most=1,
     )
-    engine_failures: int = setting(
-        3,
-        "the number of consecutive failures after which an engine isn't asked for a while",
-        least=1,
-        most=1_000,
-    )
-    engine_rest_seconds: float = setting(
-        30.0, "how long an engine isn't asked after consecutive failures", least=0.01, most=3_600
-    )
     engine_patience_seconds: float = setting(
         120.0,
         "how long an engine of your own can take for an answer before another one is asked",
@@ -64,8 +54,3 @@ class EngineSettings:
     )
     openai: OpenAiSettings = field(default_factory=OpenAiSettings)
     vertex: VertexSettings = field(default_factory=VertexSettings)
-    prices_file: Path | None = setting(
-        None,
-        "a TOML file with the prices of models, instead of the one that the suite brings; read at start",
-        form=PRICES,
-    )

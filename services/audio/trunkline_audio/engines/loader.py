@@ -12,7 +12,7 @@ from trunkline_runtime.engines import loader
 from trunkline_runtime.engines.prices import load_prices, priced
 
 from trunkline_audio.engines.base import SpeechEngine
-from trunkline_audio.engines.settings import GOOGLE, WHISPER, EngineSettings
+from trunkline_audio.engines.settings import GOOGLE, WHISPER, SpeechEngineSettings
 from trunkline_audio.media.blobs.settings import BlobSettings
 from trunkline_audio.names import SERVICE
 
@@ -30,7 +30,7 @@ _MEMBERS = {
 """What an engine has for each capability, the first for every one."""
 
 
-def load_engines(settings: EngineSettings, scratch: Path) -> dict[str, SpeechEngine]:
+def load_engines(settings: SpeechEngineSettings, scratch: Path) -> dict[str, SpeechEngine]:
     """Make the engines of `settings.engines`, each a name of NAMED, or `module:factory`. Starts nothing.
 
     `scratch` is the folder for what an engine keeps while it works. Raises ConfigError.
@@ -49,13 +49,13 @@ def _loaded(value: str, named: Mapping[str, Callable[[], SpeechEngine]]) -> Spee
     return cast(SpeechEngine, engine)
 
 
-def _whisper(settings: EngineSettings, _scratch: Path) -> SpeechEngine:
+def _whisper(settings: SpeechEngineSettings, _scratch: Path) -> SpeechEngine:
     from trunkline_audio.engines.whisper.engine import WhisperEngine  # noqa: PLC0415 - engines load when used
 
     return WhisperEngine(settings.whisper)
 
 
-def _google(settings: EngineSettings, scratch: Path) -> SpeechEngine:
+def _google(settings: SpeechEngineSettings, scratch: Path) -> SpeechEngine:
     from trunkline_audio.engines.google.engine import GoogleEngine  # noqa: PLC0415 - as above
 
     google = priced(settings.google, load_prices(settings.prices_file), settings.google.model, _PRICES)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from trunkline_runtime import forms
-from trunkline_runtime.engines.prices import PRICES
+from trunkline_runtime.engines.settings import EngineSettings
 from trunkline_runtime.settings import setting
 
 from trunkline_audio.engines.google.settings import GoogleSettings
@@ -17,7 +16,7 @@ GOOGLE = "google"
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineSettings:
+class SpeechEngineSettings(EngineSettings):
     """What the service is told about its engines."""
 
     engines: tuple[str, ...] = setting(
@@ -26,15 +25,6 @@ class EngineSettings:
         "preferred one first: the next one answers while one can't",
         form=forms.plug_ins(WHISPER, GOOGLE),
         name="engine",
-    )
-    engine_failures: int = setting(
-        3,
-        "the number of consecutive failures after which an engine isn't asked for a while, if another one can answer",
-        least=1,
-        most=1_000,
-    )
-    engine_rest_seconds: float = setting(
-        30.0, "how long an engine isn't asked after consecutive failures", least=0.01, most=3_600
     )
     engine_patience_seconds: float = setting(
         120.0,
@@ -45,8 +35,3 @@ class EngineSettings:
     )
     whisper: WhisperSettings = field(default_factory=WhisperSettings)
     google: GoogleSettings = field(default_factory=GoogleSettings)
-    prices_file: Path | None = setting(
-        None,
-        "a TOML file with the prices of models, instead of the one that the suite brings; read at start",
-        form=PRICES,
-    )
