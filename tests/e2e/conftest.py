@@ -15,7 +15,7 @@ import httpx
 import pytest
 from trunkline_cli.suite import web
 from trunkline_cli.suite.processes import Suite
-from trunkline_cli.suite.recordings import Recordings
+from trunkline_cli.suite.recordings import RecordingServer
 from trunkline_cli.suite.seed import SeededTenant, api, seed_tenant
 from trunkline_cli.suite.webhooks import Webhook
 
@@ -30,7 +30,7 @@ class World:
     """A running suite, its tenants, and the providers' recordings."""
 
     suite: Suite
-    recordings: Recordings
+    recordings: RecordingServer
     tenants: list[SeededTenant]
 
     def seed(self, name: str, *, spanish: bool = False) -> SeededTenant:
@@ -119,7 +119,7 @@ def running(folder: Path, settings: dict[str, str]) -> Iterator[World]:
         **settings,
     }
     suite = Suite(folder, free_ports=True, launch=launch, env=settings)
-    with Recordings() as recordings:
+    with RecordingServer() as recordings:
         try:
             suite.start()
             yield World(suite, recordings, [])

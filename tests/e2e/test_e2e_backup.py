@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 from trunkline_cli.suite.processes import COMMANDS, Suite
-from trunkline_cli.suite.recordings import Recordings
+from trunkline_cli.suite.recordings import RecordingServer
 from trunkline_cli.suite.seed import api, seed_tenant
 
 from tests.forked import forked, launch
@@ -69,7 +69,7 @@ def rows_of(folder, tenant):
 @contextmanager
 def running(folder):
     suite = Suite(folder, free_ports=True, launch=launch, env=SETTINGS)
-    with Recordings() as recordings:
+    with RecordingServer() as recordings:
         try:
             suite.start()
             yield suite, recordings

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from trunkline_cli.suite import web, webhooks
 from trunkline_cli.suite.processes import Suite
-from trunkline_cli.suite.recordings import Recordings
+from trunkline_cli.suite.recordings import RecordingServer
 from trunkline_cli.suite.seed import api, seed_tenant
 
 from tests.e2e.conftest import World
@@ -81,7 +81,7 @@ def full_world(tmp_path: Path, settings: dict[str, str], *names: str, megabytes:
         env = {name: value.format(disk=disk.folder, here=tmp_path) for name, value in settings.items()}
         env |= {"TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8", "TRUNKLINE_AUDIO_DECODERS": "1"}
         suite = Suite(tmp_path / "suite", free_ports=True, launch=launch, env=env)
-        recordings = stack.enter_context(Recordings())
+        recordings = stack.enter_context(RecordingServer())
         try:
             suite.start(*names)
             tenant = seed_tenant(suite.http_url, suite.operator_token, "acme", recordings.url)

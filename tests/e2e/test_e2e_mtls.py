@@ -24,7 +24,7 @@ from trunkline_cli.edge import bootstrap, certificates, layout
 from trunkline_cli.edge.commands import certify
 from trunkline_cli.suite import webhooks
 from trunkline_cli.suite.processes import Suite
-from trunkline_cli.suite.recordings import Recordings
+from trunkline_cli.suite.recordings import RecordingServer
 from trunkline_runtime.identity.authority import Authority
 from trunkline_runtime.identity.tokens import TokenSigner
 
@@ -57,7 +57,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("mtls")
     settings = {**SETTINGS, "TRUNKLINE_TENANT_RATES_FILE": str(folder / RATES)}
     suite = Suite(folder, free_ports=True, launch=launch, env=settings, mtls=True)
-    with Recordings() as recordings:
+    with RecordingServer() as recordings:
         try:
             suite.start()
             made = World(suite, recordings, [])

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from trunkline_cli.suite import web
 from trunkline_cli.suite.processes import Suite
-from trunkline_cli.suite.recordings import Recordings
+from trunkline_cli.suite.recordings import RecordingServer
 from trunkline_cli.suite.seed import api, seed_tenant
 
 from tests.e2e.conftest import World
@@ -27,7 +27,7 @@ _RESTART = "sudo systemctl restart "
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A suite of its own, as its keys change; its engines stand in, so that a restart takes no time."""
     suite = Suite(tmp_path_factory.mktemp("rotation"), free_ports=True, launch=launch, env=INSTANT)
-    with Recordings() as recordings:
+    with RecordingServer() as recordings:
         try:
             suite.start()
             tenant = seed_tenant(suite.http_url, suite.operator_token, "acme", recordings.url)

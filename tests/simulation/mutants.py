@@ -12,7 +12,7 @@ from trunkline_gateway.intake.backlog import ByCursor
 from trunkline_gateway.intake.drain import Drain
 from trunkline_gateway.intake.inbox import SpoolingInbox
 from trunkline_jobs.claim.grants import Grants
-from trunkline_jobs.claim.turns import Turns
+from trunkline_jobs.claim.turns import TenantTurns
 from trunkline_jobs.claim.walk import Walk
 from trunkline_jobs.queue import Queue
 from trunkline_store.hot import Hot
@@ -146,7 +146,7 @@ def live_leases_given_away():
 
     with (
         mock.patch.object(Grants, "__init__", made),
-        _made(Turns, "_leases", lambda leases, c: leases.where(sa.false())),
+        _made(TenantTurns, "_leases", lambda leases, c: leases.where(sa.false())),
     ):
         yield
 
@@ -154,7 +154,7 @@ def live_leases_given_away():
 def groups_not_looked_at():
     """A claim does not see which calls are being worked on."""
     group = sa.null().label("group_key")
-    return _made(Turns, "_leases", lambda leases, c: leases.with_only_columns(c.queue_class, group))
+    return _made(TenantTurns, "_leases", lambda leases, c: leases.with_only_columns(c.queue_class, group))
 
 
 def cap_not_looked_at():

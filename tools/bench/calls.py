@@ -21,7 +21,7 @@ from pathlib import Path
 import httpx
 from trunkline_cli.suite import webhooks
 from trunkline_cli.suite.processes import Suite
-from trunkline_cli.suite.recordings import Recordings
+from trunkline_cli.suite.recordings import RecordingServer
 from trunkline_cli.suite.seed import SeededTenant, seed_tenant
 
 from tools.bench.traffic.load import raw_request
@@ -69,7 +69,7 @@ class Bench:
     """A running suite, its tenants, and the providers' recordings."""
 
     suite: Suite
-    recordings: Recordings
+    recordings: RecordingServer
     file: Path
     http: httpx.Client
     tenants: dict[str, SeededTenant] = field(default_factory=dict)
@@ -186,7 +186,7 @@ def running(folder: Path, env: Mapping[str, str], *names: str) -> Iterator[Bench
     suite = Suite(folder, free_ports=True, env={**INSTANT, **QUIET_LOGS, **NO_CEILING, **env})
     file = folder / "tone.wav"
     file.write_bytes(tone())
-    with Recordings(each_differs=True) as recordings, httpx.Client(timeout=30) as http:
+    with RecordingServer(each_differs=True) as recordings, httpx.Client(timeout=30) as http:
         try:
             suite.start(*names)
             yield Bench(suite, recordings, file, http)

@@ -27,7 +27,7 @@ import httpx
 from trunkline_cli.services import COMMANDS
 from trunkline_cli.suite import spanner, web, webhooks
 from trunkline_cli.suite.processes import Launched, Suite, SuiteError
-from trunkline_cli.suite.recordings import Recordings
+from trunkline_cli.suite.recordings import RecordingServer
 from trunkline_cli.suite.seed import SeededTenant, api, seed_tenant
 
 from tools.bench import Target, report
@@ -192,7 +192,9 @@ class Replicas:
 class Rollout:
     """A cluster with a tenant, and load on it."""
 
-    def __init__(self, plan: Plan, replicas: Replicas, tenant: SeededTenant, recordings: Recordings) -> None:
+    def __init__(
+        self, plan: Plan, replicas: Replicas, tenant: SeededTenant, recordings: RecordingServer
+    ) -> None:
         self.plan = plan
         self.replicas = replicas
         self.tenant = tenant
@@ -317,7 +319,7 @@ def cluster(plan: Plan, folder: Path, stores: dict[str, str], launch: Any = None
     }
     given = {"launch": launch} if launch is not None else {}
     suite = Suite(folder, free_ports=True, env=env, mtls=True, **given)
-    with Names() as names, Recordings() as recordings:
+    with Names() as names, RecordingServer() as recordings:
         replicas = Replicas(suite, names)
         try:
             started = [replicas.spawn(name) for name in plan.processes]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trunkline_cli.suite.processes import Launched, Suite, launched
-from trunkline_cli.suite.recordings import Recordings
+from trunkline_cli.suite.recordings import RecordingServer
 from trunkline_cli.suite.seed import seed_tenant
 
 from tools.bench.calls import INSTANT, tone
@@ -54,7 +54,7 @@ def chaos(rounds: int, seed: int, folder: Path, launch: Callable[..., Launched] 
     file = folder / "tone.wav"
     file.write_bytes(tone(0.2))
     codes: dict[str, int] = {}
-    with Recordings(each_differs=True) as recordings:
+    with RecordingServer(each_differs=True) as recordings:
         try:
             suite.start()
             tenants = [

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 
 import httpx
-from trunkline_cli.suite.recordings import Recordings
+from trunkline_cli.suite.recordings import RecordingServer
 
 from tools.chaos.conversations import Conversation, Conversations, Message
 
@@ -19,7 +19,12 @@ class Clients:
     """Starts with `with`; `finish` ends the load once everything that was begun is acknowledged."""
 
     def __init__(
-        self, conversations: Conversations, recordings: Recordings, file: Path, rng: random.Random, count: int
+        self,
+        conversations: Conversations,
+        recordings: RecordingServer,
+        file: Path,
+        rng: random.Random,
+        count: int,
     ):
         """`count` clients at once; every recording that they tell of is `file`."""
         self._conversations = conversations

@@ -16,7 +16,7 @@ from pathlib import Path
 from trunkline_cli.suite import web, webhooks
 from trunkline_cli.suite.demo import CALLS, webhook_of
 from trunkline_cli.suite.processes import Suite, free_port
-from trunkline_cli.suite.recordings import Recordings
+from trunkline_cli.suite.recordings import RecordingServer
 from trunkline_cli.suite.seed import SeededTenant, api, seed_tenant
 
 from tools.install import install_from_debian
@@ -51,7 +51,7 @@ def lines(prometheus: Prometheus, panel: Panel, begin: float, end: float) -> lis
     return shown
 
 
-def drive(suite: Suite, tenants: Sequence[SeededTenant], recordings: Recordings, seconds: float) -> None:
+def drive(suite: Suite, tenants: Sequence[SeededTenant], recordings: RecordingServer, seconds: float) -> None:
     """Post webhooks that come and go, some with a recording, a few with a wrong signature; read the API meanwhile."""
     chance = random.Random(15)  # the same traffic each time
     samples = _samples(tenants, recordings)
@@ -84,7 +84,7 @@ def _wave(part: float) -> float:
     return 1 - 4 * min(part, 1 - part)
 
 
-def _samples(tenants: Sequence[SeededTenant], recordings: Recordings) -> Iterator[webhooks.Webhook]:
+def _samples(tenants: Sequence[SeededTenant], recordings: RecordingServer) -> Iterator[webhooks.Webhook]:
     samples = [
         one for one in json.loads((CALLS / "calls.json").read_text()) if one["language"].startswith("en")
     ]
@@ -104,7 +104,7 @@ def main() -> int:
     shutil.rmtree(FOLDER, ignore_errors=True)
     env = {"TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8"}
     suite = Suite(FOLDER / "suite", free_ports=True, env=env)
-    with Recordings(each_differs=True) as recordings:
+    with RecordingServer(each_differs=True) as recordings:
         try:
             suite.start()
             tenants = [

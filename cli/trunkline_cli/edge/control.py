@@ -95,7 +95,7 @@ class ControlPlane:
         self.snapshot = first
         self.states: dict[tuple[str, str], State] = {}
         """By node and type."""
-        self._streams: set[_Stream] = set()
+        self._streams: set[_EnvoyStream] = set()
         self._answers = counter(
             "trunkline_xds_answers_total", "Answers of Envoys to what they were sent", ["type", "verdict"]
         )
@@ -166,7 +166,7 @@ class _Sent:
     version: str = ""
 
 
-class _Stream:
+class _EnvoyStream:
     """One stream of one Envoy: its requests, and the news of snapshots, one after another."""
 
     def __init__(self, plane: ControlPlane, kind: str, context: Any) -> None:
@@ -243,7 +243,7 @@ class _Stream:
         raise NotImplementedError
 
 
-class _WorldStream(_Stream):
+class _WorldStream(_EnvoyStream):
     """Sends all that is wanted of a type whenever any of it changes."""
 
     async def _subscribe(self, kind: str, sent: _Sent, request: Any, *, first: bool, stale: bool) -> None:
@@ -274,7 +274,7 @@ class _WorldStream(_Stream):
         await self._context.write(answer)
 
 
-class _DeltaStream(_Stream):
+class _DeltaStream(_EnvoyStream):
     """Sends what changed."""
 
     async def _subscribe(self, kind: str, sent: _Sent, request: Any, *, first: bool, stale: bool) -> None:

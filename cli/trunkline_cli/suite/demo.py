@@ -18,7 +18,7 @@ from trunkline_cli.screen import Say, waiting
 from trunkline_cli.suite import spanner, web, webhooks
 from trunkline_cli.suite.alone import addresses_are_free
 from trunkline_cli.suite.processes import Suite, SuiteError
-from trunkline_cli.suite.recordings import Recordings
+from trunkline_cli.suite.recordings import RecordingServer
 from trunkline_cli.suite.seed import SeededTenant, api, seed_tenant
 
 FOLDER = Path("var/demo")
@@ -61,7 +61,7 @@ def run(stores: dict[str, str], say: Say, *, mtls: bool = False) -> int:
     shutil.rmtree(FOLDER, ignore_errors=True)
     networks = {"TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8"}
     suite = Suite(FOLDER, free_ports=True, env={**networks, **stores}, mtls=mtls)
-    with Recordings() as recordings:
+    with RecordingServer() as recordings:
         try:
             addresses_are_free(suite)  # else another suite would answer
             say("starting gateway, worker, tenant, audio, and ai")
@@ -87,7 +87,7 @@ def run(stores: dict[str, str], say: Say, *, mtls: bool = False) -> int:
 
 
 def post_all(
-    samples: list[dict[str, Any]], tenants: list[SeededTenant], recordings: Recordings, say: Say
+    samples: list[dict[str, Any]], tenants: list[SeededTenant], recordings: RecordingServer, say: Say
 ) -> list[Posted]:
     """Post each sample's webhook with its provider's signature."""
     for tenant in tenants:
@@ -113,7 +113,7 @@ def post_all(
 
 
 def webhook_of(
-    sample: dict[str, Any], index: int, tenant: SeededTenant, recordings: Recordings
+    sample: dict[str, Any], index: int, tenant: SeededTenant, recordings: RecordingServer
 ) -> tuple[str, webhooks.Webhook]:
     """The provider's id of a sample call, and its webhook."""
     path = CALLS / sample["file"]

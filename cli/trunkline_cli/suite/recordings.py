@@ -27,7 +27,7 @@ _FILE = re.compile(r"/files/([^/]+)")
 
 
 @dataclass
-class Recordings:
+class RecordingServer:
     """Start it, register recordings, stop it. Thread-safe enough for tests: registrations come before requests."""
 
     files: dict[str, Path] = field(default_factory=dict)  # the provider's id -> the file
@@ -41,7 +41,7 @@ class Recordings:
         False  # the last samples of a PCM file are each call's own: equal sound is heard only once
     )
 
-    def __enter__(self) -> Recordings:
+    def __enter__(self) -> RecordingServer:
         """Serve on a free loopback port, from a thread of its own."""
         self._loop = new_event_loop()
         serving = self._loop.create_server(lambda: _Connection(self), "127.0.0.1", 0)
@@ -67,7 +67,7 @@ class Recordings:
 class _Connection(asyncio.Protocol):
     """Answers GETs, one after another; by hand, since benches count what it costs."""
 
-    def __init__(self, recordings: Recordings) -> None:
+    def __init__(self, recordings: RecordingServer) -> None:
         self.recordings = recordings
         self.read = b""
 

@@ -18,7 +18,7 @@ from trunkline_cli.suite import spanner
 from trunkline_cli.suite.alone import addresses_are_free, only_one
 from trunkline_cli.suite.keeping import Restarts, rotate_logs
 from trunkline_cli.suite.processes import Suite, SuiteError
-from trunkline_cli.suite.recordings import Recordings
+from trunkline_cli.suite.recordings import RecordingServer
 from trunkline_cli.suite.seed import SeededSource, SeededTenant, api, seed_tenant
 
 FOLDER = Path("var")
@@ -51,7 +51,7 @@ def dev_facts(suite: Suite, tenants: list[SeededTenant]) -> dict[str, object]:
     }
 
 
-def seed_once(suite: Suite, recordings: Recordings) -> list[SeededTenant]:
+def seed_once(suite: Suite, recordings: RecordingServer) -> list[SeededTenant]:
     """Make the tenants at the first start and find them again later; let the stand-in know their credentials.
 
     Calls 1, 2, 3 ... at the provider (resource_id CAL1, recording RE1) have the sample recordings.
@@ -108,7 +108,7 @@ def serve(folder: Path, stores: dict[str, str], stop: threading.Event, *, mtls: 
     facts, written = FOLDER / "dev.json", False
     env = {"TRUNKLINE_AUDIO_FETCH_ALLOWED_NETWORKS": "127.0.0.0/8", **stores}
     suite = Suite(folder, env=env, mtls=mtls)
-    with Recordings() as recordings:
+    with RecordingServer() as recordings:
         try:
             addresses_are_free(suite)
             rotate_logs(folder / "log")

@@ -33,8 +33,10 @@ class Hot:
     def __init__(self, statement: sa.Select[Any] | sa.Insert | sa.Update | sa.Delete) -> None:
         self._statement = statement
         self._reads = isinstance(statement, sa.Select)
-        self._forms: dict[tuple[object, ...], _Form] = {}
-        self._plain: dict[tuple[str, ...], _Form] = {}  # without lists: their names are all of the shape
+        self._forms: dict[tuple[object, ...], _StatementForm] = {}
+        self._plain: dict[
+            tuple[str, ...], _StatementForm
+        ] = {}  # without lists: their names are all of the shape
 
     def all(self, conn: Connection, parameters: Mapping[str, Any]) -> list[Row]:
         """Return the rows of a select, as dicts by the columns' names."""
@@ -60,7 +62,7 @@ class Hot:
         matched: int = form.run(conn, parameters, _rowcount)
         return matched
 
-    def _form(self, conn: Connection, parameters: Mapping[str, Any]) -> _Form | None:
+    def _form(self, conn: Connection, parameters: Mapping[str, Any]) -> _StatementForm | None:
         """Return how the driver runs it with parameters of this shape; None where SQLAlchemy is to run it."""
         if not statements_of(conn.dialect).past_sqlalchemy(conn):
             return None
@@ -83,7 +85,7 @@ class Hot:
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
+class _StatementForm:
     """A statement as the driver takes it."""
 
     text: str
@@ -110,7 +112,7 @@ class _Form:
         return row
 
 
-def _compile(statement: Any, dialect: Dialect, parameters: Mapping[str, Any], reads: bool) -> _Form:
+def _compile(statement: Any, dialect: Dialect, parameters: Mapping[str, Any], reads: bool) -> _StatementForm:
     compiled = statement.compile(dialect=dialect, column_keys=None if reads else list(parameters))
     state = compiled.construct_expanded_state(dict(parameters))
     members = {
@@ -123,7 +125,7 @@ def _compile(statement: Any, dialect: Dialect, parameters: Mapping[str, Any], re
     constants = {name: compiled.binds[name].effective_value for name, _ in named if name not in parameters}
     selected = [(str(column.key), column.type) for column in _selected(statement, reads)]
     processes = tuple((name, process) for name, kind in selected if (process := _result(kind, dialect)))
-    return _Form(state.statement, places, constants, tuple(name for name, _ in selected), processes)
+    return _StatementForm(state.statement, places, constants, tuple(name for name, _ in selected), processes)
 
 
 def _selected(statement: Any, reads: bool) -> Sequence[sa.ColumnElement[Any]]:

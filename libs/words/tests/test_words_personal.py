@@ -10,7 +10,7 @@ from trunkline_words.personal.finder import find_pii
 from trunkline_words.personal.numbers import luhn
 from trunkline_words.personal.placeholders import Redaction
 from trunkline_words.personal.policy import ALL, PiiKind, hidden_kinds, remote_kinds, transcript_kinds
-from trunkline_words.personal.speech import Said
+from trunkline_words.personal.speech import PlainTurn
 
 from tools.eval.pii import DATA, DOCS, count, documented, read
 
@@ -19,7 +19,7 @@ A, C = "agent", "customer"
 
 def turns(*said):
     """Turns of caller and agent in turn, the caller first."""
-    return [Said((C, A)[number % 2], text) for number, text in enumerate(said)]
+    return [PlainTurn((C, A)[number % 2], text) for number, text in enumerate(said)]
 
 
 def found(*said):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from trunkline_audio.workers.handlers import HandlerFailed
-from trunkline_audio.workers.sandbox import Limits, run_limited
+from trunkline_audio.workers.sandbox import SandboxLimits, run_limited
 
-LIMITS = Limits(cpu_seconds=1, wall_seconds=5, memory_bytes=64 << 20, file_bytes=1 << 20)
+LIMITS = SandboxLimits(cpu_seconds=1, wall_seconds=5, memory_bytes=64 << 20, file_bytes=1 << 20)
 
 
 def test_a_job_answers():
@@ -72,7 +72,7 @@ def end(how):
     ("job", "limits", "reason"),
     [
         (spin, LIMITS, "CPU_LIMIT"),
-        (spin, Limits(10, 0.3, 64 << 20, 1), "WORKER_TIMEOUT"),
+        (spin, SandboxLimits(10, 0.3, 64 << 20, 1), "WORKER_TIMEOUT"),
         (eat, LIMITS, "OUT_OF_MEMORY"),
         (end(signal.SIGSEGV), LIMITS, "DECODER_CRASHED"),
         (end(signal.SIGKILL), LIMITS, "WORKER_KILLED"),
@@ -121,7 +121,7 @@ def test_a_job_ends_with_the_process_that_was_killed_for_it(tmp_path):
     worker = os.fork()
     if worker == 0:
         with contextlib.suppress(BaseException):
-            run_limited(job, Limits(30, 30.0, 64 << 20, 1 << 20))
+            run_limited(job, SandboxLimits(30, 30.0, 64 << 20, 1 << 20))
         os._exit(0)
     until((tmp_path / "pid").exists)
     forked = int((tmp_path / "pid").read_text())

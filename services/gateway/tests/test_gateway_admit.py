@@ -21,7 +21,7 @@ from trunkline_gateway.app import admission_of, build
 from trunkline_gateway.hooks.sources import SourceMap
 from trunkline_gateway.intake import outcomes
 from trunkline_gateway.intake.admission import PART, Admission
-from trunkline_gateway.intake.backlog import MOST_BYTES, ByCursor, Turns, Undecided
+from trunkline_gateway.intake.backlog import MOST_BYTES, ByCursor, SourceTurns, Undecided
 from trunkline_gateway.intake.rejections import Rejections
 from trunkline_gateway.providers import bodies
 from trunkline_gateway.providers.callrail.adapter import CallRail
@@ -656,7 +656,7 @@ async def test_a_turn_is_bounded_by_bytes(world, monkeypatch):
 
 
 async def test_ids_that_strangers_make_up_are_one_source_among_the_others(world):
-    turns = Turns()
+    turns = SourceTurns()
     for seq in range(1, 1001):
         turns.add("", seq, 10)
     turns.add("quiet", 1001, 10)
@@ -672,7 +672,7 @@ async def test_ids_that_strangers_make_up_are_one_source_among_the_others(world)
 
 
 async def test_each_sources_receipts_come_in_their_order_and_the_sources_in_turns():
-    turns = Turns()
+    turns = SourceTurns()
     for seq in range(1, 31):
         turns.add("abc"[seq % 3] if seq < 20 else "a", seq, 10)
     seen = []

@@ -6,18 +6,18 @@ import pytest
 from google.api_core import path_template
 from hypothesis import given
 from hypothesis import strategies as st
-from trunkline_gateway.api.transcode.router import Allowed, RouteConflict, RouteMatch, Router
+from trunkline_gateway.api.transcode.router import Allowed, PathRouter, RouteConflict, RouteMatch
 from trunkline_gateway.api.transcode.template import TemplateError, parse
 
 
-def routes(*templates: str) -> Router[str]:
-    router: Router[str] = Router()
+def routes(*templates: str) -> PathRouter[str]:
+    router: PathRouter[str] = PathRouter()
     for text in templates:
         router.add("GET", parse(text), text)
     return router
 
 
-def found(router: Router[str], path: str) -> tuple[str, dict[str, str]] | None:
+def found(router: PathRouter[str], path: str) -> tuple[str, dict[str, str]] | None:
     match = router.find("GET", path)
     return (match.target, match.values) if isinstance(match, RouteMatch) else None
 
@@ -157,7 +157,7 @@ def test_we_match_what_google_api_core_matches(
     if fits:
         path = "/".join(next(words, "z") if s == "*" else s for s in "/".join(pieces).split("/"))
         path += "/" + "/".join(paths[-2:]) if rest else ""
-    router: Router[str] = Router()
+    router: PathRouter[str] = PathRouter()
     router.add("GET", parse("/" + text), "x")
     ours = router.find("GET", "/" + path)
     # Ours lets ** be nothing, as http.proto says; google.api_core wants a segment.

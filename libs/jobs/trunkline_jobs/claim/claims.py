@@ -1,4 +1,4 @@
-"""Claims from one queue: what the owner may be given, chosen place by place, then leased."""
+"""Claims from one queue: what the owner may be given, chosen part by part, then leased."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from trunkline_work import JobKey
 from trunkline_jobs.claim.allowance import Allowance
 from trunkline_jobs.claim.asked import Asked
 from trunkline_jobs.claim.grants import Grants
-from trunkline_jobs.claim.turns import Turns
-from trunkline_jobs.claim.walk import Place, Walk
+from trunkline_jobs.claim.turns import TenantTurns
+from trunkline_jobs.claim.walk import IndexPart, Walk
 from trunkline_jobs.model import Job
 from trunkline_jobs.table import through
 
@@ -27,7 +27,7 @@ class Claims:
         """See Features for what the engine can."""
         self._shards = shards
         self._walk = Walk(table, recursive_queries=recursive_queries)
-        self._turns = Turns(table, self._walk)
+        self._turns = TenantTurns(table, self._walk)
         self._grants = Grants(table)
         c = table.c
         now: Any = sa.bindparam("now_", type_=c.lease_until.type)
@@ -44,14 +44,14 @@ class Claims:
         for queue_class in asked.classes:
             for shard in range(self._shards):
                 if len(chosen) < limit and not left.full:
-                    place = Place(int(queue_class), shard, asked.now)
-                    chosen += self._turns.choose(conn, place, asked, limit - len(chosen), left)
+                    part = IndexPart(int(queue_class), shard, asked.now)
+                    chosen += self._turns.choose(conn, part, asked, limit - len(chosen), left)
         return self._grants.take(conn, chosen, asked) if chosen else []
 
     def any_due(self, conn: Connection, classes: Sequence[int], now: datetime) -> bool:
         """See Queue.any_due."""
-        places = (Place(int(one), shard, now) for one in classes for shard in range(self._shards))
-        return any(self._walk.any_due(conn, place) for place in places)
+        parts = (IndexPart(int(one), shard, now) for one in classes for shard in range(self._shards))
+        return any(self._walk.any_due(conn, part) for part in parts)
 
     def _free(self, conn: Connection, asked: Asked) -> int:
         """Return how many jobs the owner may be given."""

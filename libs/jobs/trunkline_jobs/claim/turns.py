@@ -14,7 +14,7 @@ from trunkline_work import JobKey
 
 from trunkline_jobs.claim.allowance import Allowance
 from trunkline_jobs.claim.asked import Asked
-from trunkline_jobs.claim.walk import Place, Walk, at
+from trunkline_jobs.claim.walk import IndexPart, Walk, at
 from trunkline_jobs.model import QueueClass
 from trunkline_jobs.table import through
 
@@ -24,7 +24,7 @@ _KINDS_LOOK = 100
 
 
 @dataclass
-class _Turn:
+class _TenantTurn:
     """What one tenant may still get in this claim."""
 
     jobs: deque[JobKey]
@@ -32,7 +32,7 @@ class _Turn:
     """How many of them may come out of the reserve."""
 
 
-class Turns:
+class TenantTurns:
     """Chooses jobs of one queue."""
 
     def __init__(self, table: sa.Table, walk: Walk) -> None:
@@ -59,16 +59,16 @@ class Turns:
         self._outside_groups_and_kinds = Hot(outside.add_columns(c.kind))
 
     def choose(
-        self, conn: Connection, place: Place, asked: Asked, limit: int, left: Allowance
+        self, conn: Connection, part: IndexPart, asked: Asked, limit: int, left: Allowance
     ) -> list[JobKey]:
         """Choose jobs, in turns; remember whose turn was the last."""
-        if not self._walk.any_due(conn, place):  # most classes are empty, and most claims look at all of them
+        if not self._walk.any_due(conn, part):  # most classes are empty, and most claims look at all of them
             return []
-        last = self._walk.last_served(conn, place)
+        last = self._walk.last_served(conn, part)
         common = limit - asked.room.reserve  # what is not reserved
-        turns: list[_Turn] = []
-        for tenant in self._walk.tenants(conn, place, last or ""):
-            turn = self._turn_of(conn, place, asked, tenant, limit, common, left)
+        turns: list[_TenantTurn] = []
+        for tenant in self._walk.tenants(conn, part, last or ""):
+            turn = self._turn_of(conn, part, asked, tenant, limit, common, left)
             if turn.jobs:
                 turns.append(turn)
             if len(turns) == limit:
@@ -84,34 +84,34 @@ class Turns:
             turns = [turn for turn in turns if turn.jobs and (len(chosen) < common or turn.quiet > 0)]
         chosen = left.fitting(conn, chosen)
         if chosen and chosen[-1].tenant != last:
-            self._walk.serve(conn, place, chosen[-1].tenant, first=last is None)
+            self._walk.serve(conn, part, chosen[-1].tenant, first=last is None)
         return chosen
 
     def _turn_of(
         self,
         conn: Connection,
-        place: Place,
+        part: IndexPart,
         asked: Asked,
         tenant: str,
         limit: int,
         common: int,
         left: Allowance,
-    ) -> _Turn:
+    ) -> _TenantTurn:
         """Return what a tenant could be given: under its cap, no two of a group, none of a running one."""
-        now = place.now
+        now = part.now
         leases = self._leases.all(conn, {"tenant_": tenant, "now_": now})
-        live = sum(1 for lease in leases if lease["queue_class"] == place.queue_class)
-        quiet = asked.room.quiet - live if place.queue_class == QueueClass.REALTIME else 0
+        live = sum(1 for lease in leases if lease["queue_class"] == part.queue_class)
+        quiet = asked.room.quiet - live if part.queue_class == QueueClass.REALTIME else 0
         limit = min(limit, max(common, quiet))
-        cap = asked.caps.get(place.queue_class)
+        cap = asked.caps.get(part.queue_class)
         if cap is not None:
             limit = min(limit, cap - live)
             if live >= cap:
                 asked.capped.add(tenant)
         if limit <= 0:
-            return _Turn(deque(), 0)
+            return _TenantTurn(deque(), 0)
         running = {lease["group_key"] for lease in leases if lease["group_key"] is not None}
-        where = place.parameters(tenant_=tenant, now_=now, limit_=limit)
+        where = part.parameters(tenant_=tenant, now_=now, limit_=limit)
         if asked.kinds:
             found: Sequence[Mapping[str, Any]] = left.of_kinds(
                 tenant, self._of_kinds(conn, where, running), limit
@@ -126,7 +126,7 @@ class Turns:
             if group is None or group not in running:
                 jobs.append(JobKey(tenant, job_id))
                 running.add(group)
-        return _Turn(jobs, quiet)
+        return _TenantTurn(jobs, quiet)
 
     def _of_kinds(
         self, conn: Connection, where: dict[str, Any], running: set[str]

@@ -24,7 +24,7 @@ _TENANTS_A_STEP = 32
 
 
 @dataclass(frozen=True)
-class Place:
+class IndexPart:
     """One part of the index, and the moment by which its jobs are due."""
 
     queue_class: int
@@ -32,12 +32,12 @@ class Place:
     now: datetime
 
     def parameters(self, **more: Any) -> dict[str, Any]:
-        """Return a statement's parameters: the place and what more it takes."""
+        """Return a statement's parameters: the part and what more it takes."""
         return {"class_": self.queue_class, "shard_": self.shard, **more}
 
 
 def at(table: sa.Table) -> sa.ColumnElement[bool]:
-    """Return the condition that a row of a table is of the place that parameters() names."""
+    """Return the condition that a row of a table is of the part that parameters() names."""
     return sa.and_(table.c.queue_class == sa.bindparam("class_"), table.c.shard == sa.bindparam("shard_"))
 
 
@@ -56,43 +56,43 @@ class Walk:
         served: Any = sa.bindparam("tenant_")
         self._serve = Hot(sa.update(self._turns).where(at(self._turns)).values(tenant_id=served))
 
-    def last_served(self, conn: Connection, place: Place) -> str | None:
+    def last_served(self, conn: Connection, part: IndexPart) -> str | None:
         """Return the tenant whose turn was the last."""
-        turn_of = self._last_served.first(conn, place.parameters())
+        turn_of = self._last_served.first(conn, part.parameters())
         return None if turn_of is None else str(turn_of["tenant_id"])
 
-    def serve(self, conn: Connection, place: Place, served: str, *, first: bool) -> None:
+    def serve(self, conn: Connection, part: IndexPart, served: str, *, first: bool) -> None:
         """Remember whose turn was the last; `first` where nobody's was before."""
         if first:
-            values = {"queue_class": place.queue_class, "shard": place.shard, "tenant_id": served}
+            values = {"queue_class": part.queue_class, "shard": part.shard, "tenant_id": served}
             insert_if_absent(conn, self._turns, values, key=["queue_class", "shard"])
         else:
-            self._serve.run(conn, place.parameters(tenant_=served))
+            self._serve.run(conn, part.parameters(tenant_=served))
 
-    def any_due(self, conn: Connection, place: Place) -> bool:
+    def any_due(self, conn: Connection, part: IndexPart) -> bool:
         """Say whether a job is due."""
-        return next(self.tenants(conn, place, ""), None) is not None
+        return next(self.tenants(conn, part, ""), None) is not None
 
-    def tenants(self, conn: Connection, place: Place, last: str) -> Iterator[str]:
+    def tenants(self, conn: Connection, part: IndexPart, last: str) -> Iterator[str]:
         """Yield tenants with a job that is due: those after the last served, then round from the start."""
         for after, upto in ((last, _LAST), ("", last)):
-            yield from self._on(conn, place, after, upto)
+            yield from self._on(conn, part, after, upto)
 
-    def _steps(self, conn: Connection, place: Place, after: str, upto: str) -> Iterator[str]:
+    def _steps(self, conn: Connection, part: IndexPart, after: str, upto: str) -> Iterator[str]:
         """Yield the tenants after one up to another that have a job that is due, a statement each."""
         while upto:
-            found = conn.execute(self._next_tenant, place.parameters(after_=after, upto_=upto)).first()
+            found = conn.execute(self._next_tenant, part.parameters(after_=after, upto_=upto)).first()
             if found is None:
                 return
             after, earliest = found
-            if earliest <= place.now:
+            if earliest <= part.now:
                 yield after
 
-    def _strides(self, conn: Connection, place: Place, after: str, upto: str) -> Iterator[str]:
+    def _strides(self, conn: Connection, part: IndexPart, after: str, upto: str) -> Iterator[str]:
         """Yield the same, many to a statement."""
         while upto:
             bounds = {"after_": after, "upto_": upto, "limit_": _TENANTS_A_STEP}
-            rows = self._next_tenants.all(conn, place.parameters(now_=place.now, **bounds))
+            rows = self._next_tenants.all(conn, part.parameters(now_=part.now, **bounds))
             found: list[str] = [row["tenant_id"] for row in rows]
             yield from found
             if len(found) < _TENANTS_A_STEP:

@@ -57,7 +57,7 @@ def bound() -> dict[str, Any]:
 def configure(service: str, fmt: str = "json", level: str = "info") -> None:
     """Send the logs of this process, the standard library's too, to stdout as `json` or `console` lines."""
     least = _LEVELS[level]
-    stream = cast(TextIO, _Stream(sys.stdout))
+    stream = cast(TextIO, _LossyStream(sys.stdout))
 
     def add_service(_logger: Any, _method: str, event: Event) -> Event:
         event["service"] = service
@@ -106,7 +106,7 @@ def configure(service: str, fmt: str = "json", level: str = "info") -> None:
         logging.getLogger(name).setLevel(max(least, logging.WARNING))
 
 
-class _Stream:
+class _LossyStream:
     """Lines that cannot be written, because the disk is full or nobody reads, are lost: no work fails over a log."""
 
     def __init__(self, stream: TextIO) -> None:

@@ -13,7 +13,7 @@ Write = Callable[[int], object]
 
 
 @dataclass(slots=True)
-class _Told:
+class _Repeats:
     """What a period has seen of a key: `count` more than were written, and how to write the last of them."""
 
     written: int = 0
@@ -33,7 +33,7 @@ class Repeats:
         self._seconds = seconds
         self._most_keys = most_keys
         self._later = later or (lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call))
-        self._told: dict[Hashable, _Told] = {}
+        self._told: dict[Hashable, _Repeats] = {}
 
     def note(self, key: Hashable, write: Write) -> None:
         """Write a line now, or count it; the count's line has the context of the last that it stands for."""
@@ -50,8 +50,8 @@ class Repeats:
         count, context = told.count, contextvars.copy_context()
         told.last = lambda: context.run(write, count)
 
-    def _begin(self, key: Hashable, written: int) -> _Told:
-        told = self._told[key] = _Told(written)
+    def _begin(self, key: Hashable, written: int) -> _Repeats:
+        told = self._told[key] = _Repeats(written)
         self._later(self._seconds, lambda: self._over(key))
         return told
 

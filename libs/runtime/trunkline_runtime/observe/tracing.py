@@ -161,7 +161,7 @@ def exemplar() -> dict[str, str] | None:
 def edge_span(method: str, traceparent: str | None, edge: str) -> AbstractContextManager[Span | None]:
     """Open the first span of a trace: that of a request from outside. Its sender's own trace is linked, at most."""
     if not samples(edge):
-        return _At(new_trace())
+        return _AtPlace(new_trace())
     return _opened(
         _exporter[0].span(method.lstrip("/"), "server", None, _rpc(method), linked=incoming(traceparent))
     )
@@ -171,7 +171,7 @@ def server_span(method: str, traceparent: str | None) -> AbstractContextManager[
     """Open the span of a call that is served for a service of the suite, in that one's trace."""
     place = incoming(traceparent) or new_trace()
     if not _exporter or not place.sampled:
-        return _At(place)
+        return _AtPlace(place)
     return _opened(_exporter[0].span(method.lstrip("/"), "server", place, _rpc(method)))
 
 
@@ -200,7 +200,7 @@ def resumed_span(
     begins the trace of `place`.
     """
     if not _exporter or not place.sampled:
-        return _At(place)
+        return _AtPlace(place)
     if repeats is None:
         return _opened(_exporter[0].span(name, "consumer", place, attributes))
     first = TraceContext(place.trace_id, new_span_id(), place.flags)
@@ -222,7 +222,7 @@ def record(
         _exporter[0].record(name, kind, parent, attributes, times, itself=itself, linked=linked)
 
 
-class _At:
+class _AtPlace:
     """Being at a place in a trace, without a span."""
 
     __slots__ = ("_place", "_token")

@@ -12,7 +12,7 @@ from trunkline_words.personal.emails import find_emails
 from trunkline_words.personal.names import find_names
 from trunkline_words.personal.numbers import find_numbers
 from trunkline_words.personal.policy import ALL, PiiKind
-from trunkline_words.personal.speech import Place, Speech, Turn, place
+from trunkline_words.personal.speech import Speech, TextPlace, Turn, place
 from trunkline_words.written import Written, straightened
 
 _ORDER = {kind: number for number, kind in enumerate(PiiKind)}
@@ -30,7 +30,7 @@ class Find:
     kind: PiiKind
     value: str
     """Its normal form: the same for all wordings of one thing."""
-    places: tuple[Place, ...]
+    places: tuple[TextPlace, ...]
 
 
 def find_pii(turns: Sequence[Turn], kinds: Collection[PiiKind] = ALL) -> list[Find]:
@@ -63,7 +63,7 @@ def _all(speech: Speech) -> Iterator[Find]:
         for first, end in spans:
             where = place(speech, first, end)
             if kind is PiiKind.NAME and speech.words[end - 1].text.endswith("'s"):
-                where = Place(where.turn, where.start, where.end - 2)
+                where = TextPlace(where.turn, where.start, where.end - 2)
             yield Find(kind, _normal(speech.turns[where.turn].text[where.start : where.end]), (where,))
     yield from _by_patterns(speech)
 
@@ -77,7 +77,7 @@ def _by_patterns(speech: Speech) -> Iterator[Find]:
                 if straightened(turn.text[one.end : one.end + 1]) == "'":
                     continue  # `at nine o'clock`
                 value = one.value if kind is PiiKind.EMAIL else _normal(one.text)
-                yield Find(kind, value, (Place(number, one.start, one.end),))
+                yield Find(kind, value, (TextPlace(number, one.start, one.end),))
 
 
 def _normal(text: str) -> str:

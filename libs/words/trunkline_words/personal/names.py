@@ -66,12 +66,12 @@ _ASKED_WORDS = 14
 
 def find_names(speech: Speech) -> Iterator[tuple[int, int]]:
     """Give the first word of each and the index behind its last word."""
-    reader = _Reader(speech)
+    reader = _NameReader(speech)
     reader.read()
     yield from reader.spans()
 
 
-class _Reader:
+class _NameReader:
     def __init__(self, speech: Speech) -> None:
         self._speech = speech
         self._ends: dict[int, int] = {}

@@ -13,7 +13,7 @@ import phonenumbers
 
 from trunkline_words import numbers
 from trunkline_words.personal.policy import PiiKind
-from trunkline_words.personal.speech import Place, Speech, place, word_lists
+from trunkline_words.personal.speech import Speech, TextPlace, place, word_lists
 
 _WORDS = word_lists("numbers")
 FILLERS = _WORDS["fillers"]
@@ -49,7 +49,7 @@ class Number:
 
     kind: PiiKind
     value: str
-    places: tuple[Place, ...]
+    places: tuple[TextPlace, ...]
 
 
 def find_numbers(speech: Speech) -> Iterator[Number]:
@@ -61,15 +61,15 @@ def find_numbers(speech: Speech) -> Iterator[Number]:
     by_turn: dict[int, list[list[Digits]]] = {}
     for run in runs:
         by_turn.setdefault(speech.words[run[0].index].turn, []).append(run)
-    found: set[Place] = set()
+    found: set[TextPlace] = set()
     for run in _joined(speech, runs):
-        for number in _Reader(speech, cues, run).read():
+        for number in _RunReader(speech, cues, run).read():
             found.update(number.places)
             yield _with_echoes(speech, number, by_turn)
     yield from _interrupted(speech, [run for run in runs if _whole(speech, run) not in found])
 
 
-def _whole(speech: Speech, run: list[Digits]) -> Place:
+def _whole(speech: Speech, run: list[Digits]) -> TextPlace:
     return place(speech, run[0].index, run[-1].index + 1)
 
 
@@ -241,7 +241,7 @@ class _Cues:
         return behind[:1] in (["is"], ["that's"], ["as"]) and bool(cues & set(behind))
 
 
-class _Reader:
+class _RunReader:
     """Reads one run from left to right."""
 
     def __init__(self, speech: Speech, cues: _Cues, run: list[Digits]) -> None:
@@ -271,15 +271,15 @@ class _Reader:
             yield Number(kind, value, self._places(at, last))
             at = last + 1
 
-    def _places(self, first: int, last: int) -> tuple[Place, ...]:
+    def _places(self, first: int, last: int) -> tuple[TextPlace, ...]:
         """Where the words are, a stretch a turn: with what is between them, and what leads a telephone number."""
         words = self._speech.words
-        made: list[Place] = []
+        made: list[TextPlace] = []
         for one in self._run[first : last + 1]:
             word = words[one.index]
             start = word.start
             if made and made[-1].turn == word.turn:
-                made[-1] = Place(word.turn, made[-1].start, word.end)
+                made[-1] = TextPlace(word.turn, made[-1].start, word.end)
                 continue
             lead = one.index - 1
             while self._speech.same_turn(lead, one.index) and (
@@ -287,7 +287,7 @@ class _Reader:
             ):
                 start = words[lead].start
                 lead -= 1
-            made.append(Place(word.turn, start, word.end))
+            made.append(TextPlace(word.turn, start, word.end))
         return tuple(made)
 
     def _window(self, at: int, length: int) -> tuple[str, int] | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from trunkline_words.personal.finder import Find, find_pii
 from trunkline_words.personal.policy import ALL, PLACEHOLDER, PiiKind
-from trunkline_words.personal.speech import ORDINARY, Place, Said, Turn
+from trunkline_words.personal.speech import ORDINARY, PlainTurn, TextPlace, Turn
 
 _PLACEHOLDER = re.compile(PLACEHOLDER)
 _FIGURES = frozenset({PiiKind.PHONE, PiiKind.EMAIL, PiiKind.CARD, PiiKind.SSN})
@@ -42,7 +42,7 @@ class Redaction:
         self._normal: dict[str, str] = {}
         self._redacted: dict[str, str] = {}
         wordings: dict[str, str] = {}
-        places: list[tuple[Place, str]] = []
+        places: list[tuple[TextPlace, str]] = []
         for find in find_pii(turns, self._kinds):
             name = self._name(find)
             texts = [turns[one.turn].text[one.start : one.end] for one in find.places]
@@ -119,7 +119,7 @@ class Redaction:
         """Give a text with its own finds replaced; placeholders that are there stay."""
         ours = [found.span() for found in _PLACEHOLDER.finditer(text)]
         behind = 0
-        for find in find_pii([Said("", text)], self._kinds):
+        for find in find_pii([PlainTurn("", text)], self._kinds):
             for one in find.places:
                 if one.start < behind or any(one.start < end and start < one.end for start, end in ours):
                     continue
@@ -159,7 +159,9 @@ class Redaction:
         return self._pieces[at + 1].shown if end else piece.shown
 
 
-def _replaced_in(turns: Sequence[Turn], places: list[tuple[Place, str]]) -> tuple[list[str], list[_Piece]]:
+def _replaced_in(
+    turns: Sequence[Turn], places: list[tuple[TextPlace, str]]
+) -> tuple[list[str], list[_Piece]]:
     """Return the turns' texts with placeholders, and the pieces of both texts, with one behind the last."""
     texts: list[str] = []
     pieces: list[_Piece] = []

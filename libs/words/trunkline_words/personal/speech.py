@@ -30,14 +30,14 @@ class Turn(Protocol):
         """What is said."""
 
 
-class Said(NamedTuple):
+class PlainTurn(NamedTuple):
     """The simplest turn."""
 
     role: str
     text: str
 
 
-class Word(NamedTuple):
+class TextWord(NamedTuple):
     """A word, a figure, or a mark; `start` and `end` count in its turn's text."""
 
     text: str
@@ -63,7 +63,7 @@ class Speech:
 
     def __init__(self, turns: Sequence[Turn]) -> None:
         self.turns = tuple(turns)
-        self.words: list[Word] = []
+        self.words: list[TextWord] = []
         self.firsts: list[int] = []
         """The index of each turn's first word, and the count of all words at the end."""
         for number, turn in enumerate(self.turns):
@@ -71,7 +71,7 @@ class Speech:
             text = straightened(turn.text)
             for found in _WORD.finditer(text):
                 said = found.group()
-                self.words.append(Word(_plain(said), said, number, found.start(), found.end()))
+                self.words.append(TextWord(_plain(said), said, number, found.start(), found.end()))
         self.firsts.append(len(self.words))
 
     def text(self, index: int) -> str:
@@ -115,7 +115,7 @@ def _plain(said: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TextPlace:
     """A stretch of one turn's text."""
 
     turn: int
@@ -123,10 +123,10 @@ class Place:
     end: int
 
 
-def place(speech: Speech, first: int, end: int) -> Place:
+def place(speech: Speech, first: int, end: int) -> TextPlace:
     """Return where the words from `first` up to `end` are: words of one turn."""
     begin, last = speech.words[first], speech.words[end - 1]
-    return Place(begin.turn, begin.start, last.end)
+    return TextPlace(begin.turn, begin.start, last.end)
 
 
 def word_lists(section: str, file: str = "words.toml") -> dict[str, frozenset[str]]:

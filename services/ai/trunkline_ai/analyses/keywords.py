@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from trunkline.common.v1 import analysis_settings_pb2 as settings_pb2
 
 from trunkline_ai.engines.findings import Mention, Side
-from trunkline_ai.engines.quotes import Script, Word, words_of
+from trunkline_ai.engines.quotes import FoldedWord, Script, words_of
 
 _MOST_MENTIONS = 200
 """In all: of more, a keyword that is said often leaves room for those that are said seldom."""
@@ -76,7 +76,7 @@ def _fairly_bounded(found: list[Mention]) -> list[Mention]:
     return [found[place] for place in sorted(place for _, place in sorted(turns)[:_MOST_MENTIONS])]
 
 
-def _said(tree: _Step, words: Sequence[Word], at: int) -> Iterator[tuple[int, _Step, _Phrase]]:
+def _said(tree: _Step, words: Sequence[FoldedWord], at: int) -> Iterator[tuple[int, _Step, _Phrase]]:
     """The phrases that begin at a word, the shortest first, each with its last word and that word's step."""
     step, turn = tree, words[at].turn
     for end in range(at, len(words)):

@@ -30,7 +30,7 @@ def folded(word: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class FoldedWord:
     """A folded word, and where it stands in `Transcript.text`."""
 
     text: str
@@ -39,11 +39,11 @@ class Word:
     turn: int
 
 
-def words_of(text: str, offset: int = 0, turn: int = 0) -> Iterator[Word]:
+def words_of(text: str, offset: int = 0, turn: int = 0) -> Iterator[FoldedWord]:
     """The words of a text in order; what holds no letter and no figure is none."""
     for found in _WORD.finditer(text):
         if word := folded(found.group()):
-            yield Word(word, found.start() + offset, found.end() + offset, turn)
+            yield FoldedWord(word, found.start() + offset, found.end() + offset, turn)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Script:
         return starts
 
     @cached_property
-    def words(self) -> list[Word]:
+    def words(self) -> list[FoldedWord]:
         """All words in order."""
         turns = enumerate(zip(self.transcript.turns, self.starts, strict=True))
         return [word for number, (turn, start) in turns for word in words_of(turn.text, start, number)]

@@ -16,7 +16,7 @@ _Found = list[tuple[int, int, str]]
 
 
 @dataclass(slots=True)
-class _Turn:
+class _SpokenTurn:
     """Neighbouring segments of one speaker: what is said across the pause between them is found too."""
 
     role: str
@@ -47,13 +47,13 @@ def redacted(segments: Sequence[Mapping[str, Any]], kinds: Collection[PiiKind]) 
     return [_replaced(item, found.get(number, [])) for number, item in enumerate(segments)]
 
 
-def _turns(segments: Sequence[Mapping[str, Any]]) -> list[_Turn]:
-    turns: list[_Turn] = []
+def _turns(segments: Sequence[Mapping[str, Any]]) -> list[_SpokenTurn]:
+    turns: list[_SpokenTurn] = []
     for number, item in enumerate(segments):
         role = f"{item['speaker']} {item['channel']}"
         known = item["speaker"] != transcript_pb2.SPEAKER_UNSPECIFIED
         if not (turns and known and turns[-1].role == role):
-            turns.append(_Turn(role))
+            turns.append(_SpokenTurn(role))
         turn = turns[-1]
         if turn.segments:
             turn.text += " "

@@ -31,7 +31,7 @@ _RETRY_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _SeenOperation:
     operation: Operation
     kept: list[KeptSegments]
 
@@ -100,16 +100,16 @@ class TranscriptionWatch:
             self._watchers[tenant] -= 1
             self._watchers += Counter()  # forgets those who have none
 
-    async def _look(self, name: str, tenant: str, identity: str, number: int) -> _Seen:
+    async def _look(self, name: str, tenant: str, identity: str, number: int) -> _SeenOperation:
         now = self._db.clock.now()
 
-        def read(conn: Connection) -> _Seen | None:
+        def read(conn: Connection) -> _SeenOperation | None:
             operation = self._operations.read(conn, tenant, identity)
             if operation is None or operation.kind != KIND or is_over(operation.expire_at, now):
                 return None
             transcript = transcript_made_by(conn, operation)
             kept = kept_after(conn, tenant, transcript, number, now, _ROWS_A_MESSAGE) if transcript else []
-            return _Seen(operation, kept)
+            return _SeenOperation(operation, kept)
 
         seen = await self._db.read(read)
         if seen is None:
@@ -117,7 +117,7 @@ class TranscriptionWatch:
         return seen
 
 
-def _answer(seen: _Seen, number: int, *, ended: bool) -> pb.WatchTranscriptionResponse:
+def _answer(seen: _SeenOperation, number: int, *, ended: bool) -> pb.WatchTranscriptionResponse:
     operation = seen.operation.to_proto()
     metadata = pb.TranscribeRecordingMetadata()
     operation.metadata.Unpack(metadata)

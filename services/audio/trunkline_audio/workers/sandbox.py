@@ -26,7 +26,7 @@ _PRCTL = getattr(ctypes.CDLL(None), "prctl", None) if sys.platform == "linux" el
 
 
 @dataclass(frozen=True)
-class Limits:
+class SandboxLimits:
     """What one job may use: processor seconds, wall seconds, bytes of memory and of each file it writes."""
 
     cpu_seconds: int
@@ -35,7 +35,7 @@ class Limits:
     file_bytes: int
 
 
-def run_limited(job: Callable[[Callable[[], None]], frames.Message], limits: Limits) -> frames.Message:
+def run_limited(job: Callable[[Callable[[], None]], frames.Message], limits: SandboxLimits) -> frames.Message:
     """Runs `job` in a fork; it opens its files, then calls the function it was given to close the door.
 
     From then on no further file can be opened (no descriptors are left), so media that names local files or
@@ -79,7 +79,7 @@ def _die_with(parent: int) -> None:
             os._exit(0)
 
 
-def _close_the_door(limits: Limits) -> None:
+def _close_the_door(limits: SandboxLimits) -> None:
     _limit(resource.RLIMIT_CORE, 0)
     # The soft limit's signal tells this end from any other kill, so the hard one lies a second later.
     _limit(resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + 1)
@@ -102,7 +102,7 @@ def _address_space() -> int:
         return 4 << 30
 
 
-def _death(status: int, limits: Limits) -> HandlerFailed:
+def _death(status: int, limits: SandboxLimits) -> HandlerFailed:
     if os.WIFSIGNALED(status):
         died_of = os.WTERMSIG(status)
         if died_of == signal.SIGXCPU:

@@ -29,7 +29,7 @@ class _Line:
 
 
 @dataclass(slots=True)
-class _Turn:
+class _WebhookTurn:
     """Whose turn it is among the webhooks of one tenant."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -47,7 +47,7 @@ class Aside:
         self._most = most_waiting
         self._most_bytes = most_waiting_bytes
         self._lines: dict[str, _Line] = {}
-        self._turns: dict[str, _Turn] = {}
+        self._turns: dict[str, _WebhookTurn] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="aside")
 
     async def run(
@@ -59,7 +59,7 @@ class Aside:
             line = self._lines[source_id] = _Line()
         elif line.count >= self._most or line.size + size > self._most_bytes:
             raise Crowded
-        turn = self._turns.setdefault(tenant, _Turn())
+        turn = self._turns.setdefault(tenant, _WebhookTurn())
         line.count += 1
         line.size += size
         turn.asked += 1

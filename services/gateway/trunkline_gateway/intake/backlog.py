@@ -134,7 +134,7 @@ def backlog_of(db: Database, fresh: Fresh) -> Backlog:
     return ByCursor(fresh) if db.features.numbers_in_order else ByShard()
 
 
-class Turns:
+class SourceTurns:
     """What waits, by source: each source's receipts in their order, the source whose turn is next at the front."""
 
     def __init__(self) -> None:
@@ -208,7 +208,7 @@ class ByCursor:
 
     def __init__(self, fresh: Fresh | None = None) -> None:
         self._fresh = fresh or Fresh()
-        self._turns = Turns()
+        self._turns = SourceTurns()
         self._stands: tuple[int, int] | None = None  # the cursor and its token when `_turns` was right
         self._offered: tuple[Batch, Sequence[int]] | None = None
         self._looked = 0  # all up to it are among the turns, or taken
@@ -258,7 +258,7 @@ class ByCursor:
             self._turns.remove(chosen)
             self._last_ahead = max([self._last_ahead, *(seq for seq in chosen if seq > batch.after)])
         else:
-            self._turns = Turns()
+            self._turns = SourceTurns()
             self._looked = stands[0]
             self._ahead = {ahead["seq"] for ahead in _AHEAD.all(conn, {"behind_": stands[0]})}
             self._last_ahead = max(self._ahead, default=0)
@@ -324,7 +324,7 @@ class ByShard:
 
     def read(self, conn: sa.Connection, limit: int) -> Batch:
         """Return marked receipts."""
-        turns = Turns()
+        turns = SourceTurns()
         for shard in random.sample(self._shards, len(self._shards)):
             for key in self._keys(conn, shard, limit + 1 - len(turns)):
                 turns.add(_queue_of(key["source_id"], key["verdict"]), key["seq"], key["size"])

@@ -76,9 +76,9 @@ class Run(Attempt):
         """The resource names that an earlier run of the same generation told of."""
         return self.job.checkpoint
 
-    def at(self, stage: str) -> _At:
+    def at(self, stage: str) -> _AtStage:
         """Be at a stage, within its deadline: `async with`. Raises TimeoutError when that has passed."""
-        return _At(self, stage)
+        return _AtStage(self, stage)
 
     def warn(self, *warnings: str) -> None:
         """Say in the event what is not whole, before all else."""
@@ -151,7 +151,7 @@ class Run(Attempt):
         return Report(self.leased, outcome, stage, began, ended, dict(self.made), passed, self.warnings)
 
 
-class _At:
+class _AtStage:
     """A run's time at one stage; a class, since a generator's context manager costs every stage twice as much."""
 
     __slots__ = ("_deadline", "_run", "_span", "_stage", "_started", "_timer")

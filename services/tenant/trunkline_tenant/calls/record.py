@@ -245,7 +245,7 @@ def _merge(
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _CallEvents:
     """What a call's events are once this one is among them."""
 
     events: Mapping[str, call_events.Moment]  # those to be written, some of them `there` already
@@ -255,7 +255,7 @@ class _Told:
     sum: int
 
 
-def _told(conn: Connection, said: Said, call_id: str, rows: Sequence[Mapping[Any, Any]]) -> _Told:
+def _told(conn: Connection, said: Said, call_id: str, rows: Sequence[Mapping[Any, Any]]) -> _CallEvents:
     """Add the event to those of the call.
 
     A call may have any number of events, so only this one is looked up. All are read where several calls become one,
@@ -272,12 +272,12 @@ def _told(conn: Connection, said: Said, call_id: str, rows: Sequence[Mapping[Any
             ]
             if before is None:
                 total = ids.events_sum([event], row["events_sum"])
-                return _Told({event: (time, rank)}, {}, min(*times, time), max(*times, time), total)
-            return _Told({}, {}, times[0], times[1], row["events_sum"])
+                return _CallEvents({event: (time, rank)}, {}, min(*times, time), max(*times, time), total)
+            return _CallEvents({}, {}, times[0], times[1], row["events_sum"])
     there = call_events.of_calls(conn, said.tenant, [row["call_id"] for row in rows])
     events = {**there, event: max((time, rank), there.get(event, (time, rank)))}
     moments = events.values()
-    return _Told(events, there, min(moments)[0], max(moments)[0], ids.events_sum(events))
+    return _CallEvents(events, there, min(moments)[0], max(moments)[0], ids.events_sum(events))
 
 
 def _etag(call_id: str, derived: Mapping[Any, Any], events: int) -> str:

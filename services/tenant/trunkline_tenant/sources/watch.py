@@ -43,7 +43,7 @@ class Bell:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _SeenSources:
     reach: Reach
     changes: Sequence[Change]
     resolved: dict[str, source_pb2.ResolvedSource]
@@ -103,10 +103,10 @@ class SourceWatch:
                 yield answer(caught_up=True, revision=after)
             await wait_until(rung, self._poll_seconds)
 
-    def _look(self, conn: Connection, after: int) -> _Seen:
+    def _look(self, conn: Connection, after: int) -> _SeenSources:
         reach = source_changes.reach(conn)
         if reach.revision <= after:
-            return _Seen(reach, (), {})
+            return _SeenSources(reach, (), {})
         found = source_changes.since(conn, after, self._page)
         there = [change.source_id for change in found if not change.deleted]
-        return _Seen(reach, found, source_rows.resolve(conn, self._box, there, self._db.clock.now()))
+        return _SeenSources(reach, found, source_rows.resolve(conn, self._box, there, self._db.clock.now()))

@@ -35,7 +35,7 @@ class HeardWindow:
 
 
 @dataclass(frozen=True)
-class _Told:
+class _ToldWord:
     """A word as Google tells it; times in seconds of the window."""
 
     text: str
@@ -117,9 +117,9 @@ def _said(window: Window, result: Any) -> list[LabelledSegment]:
     return out
 
 
-def _words(infos: Any) -> list[_Told]:
+def _words(infos: Any) -> list[_ToldWord]:
     """Return the words; one without a time is where the one before it ends."""
-    out: list[_Told] = []
+    out: list[_ToldWord] = []
     for info in infos:
         text = info.word.strip()
         if not text:
@@ -128,11 +128,13 @@ def _words(infos: Any) -> list[_Told]:
         if info.end_offset is not None:
             end = info.end_offset.total_seconds()
             start = min(end, info.start_offset.total_seconds()) if info.start_offset is not None else start
-        out.append(_Told(text, start, end, _sure(info.confidence), info.speaker_label))
+        out.append(_ToldWord(text, start, end, _sure(info.confidence), info.speaker_label))
     return out
 
 
-def _without_times(window: Window, result: Any, text: str, words: Sequence[_Told]) -> list[LabelledSegment]:
+def _without_times(
+    window: Window, result: Any, text: str, words: Sequence[_ToldWord]
+) -> list[LabelledSegment]:
     first, last = window.utterances[0], window.utterances[-1]
     length = sum((item.end - item.start) / RATE + windows.GAP_SECONDS for item in window.utterances)
     if result.result_end_offset:
@@ -154,7 +156,7 @@ def _without_times(window: Window, result: Any, text: str, words: Sequence[_Told
     return out
 
 
-def _in_utterances(window: Window, words: Sequence[_Told]) -> list[LabelledSegment]:
+def _in_utterances(window: Window, words: Sequence[_ToldWord]) -> list[LabelledSegment]:
     """Return a segment for each utterance, and within it for each speaker."""
     spans = [(item.start, item.end) for item in window.utterances]
     placed = windows.in_place([(word.text, word.start, word.end, word.sure) for word in words], spans)

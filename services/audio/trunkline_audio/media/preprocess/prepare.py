@@ -18,7 +18,7 @@ from trunkline_audio.media.preprocess.timeline import RATE, SampleRange, merged
 from trunkline_audio.media.preprocess.vad import BLOCK, FRAME, VoiceActivity, split, without_leaks
 from trunkline_audio.workers import frames
 from trunkline_audio.workers.handlers import HandlerFailed
-from trunkline_audio.workers.sandbox import Limits, run_limited
+from trunkline_audio.workers.sandbox import SandboxLimits, run_limited
 
 Samples = NDArray[np.int16]
 
@@ -29,7 +29,7 @@ def handler(options: Mapping[str, str] = decoding.OPTIONS) -> Callable[[frames.M
     _warm(activity)
 
     def handle(request: frames.Message) -> frames.Message:
-        limits = Limits(
+        limits = SandboxLimits(
             cpu_seconds=int(request["cpu_seconds"]),
             wall_seconds=float(request["wall_seconds"]),
             memory_bytes=int(request["memory_bytes"]),

@@ -13,7 +13,7 @@ from google.api import annotations_pb2
 from google.protobuf.descriptor import Descriptor, MethodDescriptor, ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
-from trunkline_gateway.api.transcode.router import Router
+from trunkline_gateway.api.transcode.router import PathRouter
 from trunkline_gateway.api.transcode.shapes import Field, Shape, shape_of
 from trunkline_gateway.api.transcode.template import Template, TemplateError, parse
 
@@ -104,9 +104,9 @@ def bindings_of(
     return found
 
 
-def router_of(bindings: Iterable[Binding]) -> Router[Binding]:
+def router_of(bindings: Iterable[Binding]) -> PathRouter[Binding]:
     """Return the router over bindings. Raises RouteConflict when two take the same requests."""
-    router: Router[Binding] = Router()
+    router: PathRouter[Binding] = PathRouter()
     for binding in bindings:
         router.add(binding.method, binding.template, binding)
     return router

@@ -42,7 +42,7 @@ class _Node(Generic[T]):
     ends: dict[str, _Leaf[T]] = field(default_factory=dict)
 
 
-class Router(Generic[T]):
+class PathRouter(Generic[T]):
     """Routes by template. At each segment from the left, a literal goes before `*`, and `*` before `**`."""
 
     def __init__(self) -> None:

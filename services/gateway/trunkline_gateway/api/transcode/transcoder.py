@@ -37,7 +37,7 @@ from trunkline_gateway.api.transcode.intake import (
     unless_gone,
 )
 from trunkline_gateway.api.transcode.reader import read
-from trunkline_gateway.api.transcode.router import Allowed, RouteMatch, Router
+from trunkline_gateway.api.transcode.router import Allowed, PathRouter, RouteMatch
 from trunkline_gateway.api.transcode.shapes import Field
 from trunkline_gateway.api.transcode.streams import Relay, Streams, aside, written
 from trunkline_gateway.api.transcode.writer import Write, event, writer
@@ -77,7 +77,7 @@ class Transcoder:
 
     def __init__(
         self,
-        router: Router[Binding],
+        router: PathRouter[Binding],
         backend: Backend,
         authenticate: Authenticate,
         *,

@@ -3,13 +3,13 @@
 from trunkline_ai.engines.base import Context
 from trunkline_ai.engines.findings import Compliance, Flag, Side
 from trunkline_ai.engines.local import cues
-from trunkline_ai.engines.local.findings.speech import Sentence, Speech, first
+from trunkline_ai.engines.local.findings.speech import Sentence, SpokenSentences, first
 
 _REPLIES = cues.words("opt_out_replies")
 """What a carrier takes for "no more messages" where it is all that a message says."""
 
 
-def flags(speech: Speech, table: cues.CueTable, context: Context) -> tuple[Flag, ...]:
+def flags(speech: SpokenSentences, table: cues.CueTable, context: Context) -> tuple[Flag, ...]:
     """Each at its first place. Numbers that were read out are found elsewhere, for all engines."""
     found = {
         Compliance.RECORDING_CONSENT: first(speech, speech.by(Side.AGENT), table, "recording_consent"),
@@ -18,7 +18,7 @@ def flags(speech: Speech, table: cues.CueTable, context: Context) -> tuple[Flag,
     return tuple(Flag(kind, speech.quote(one)) for kind, one in found.items() if one is not None)
 
 
-def _reply(speech: Speech, context: Context) -> Sentence | None:
+def _reply(speech: SpokenSentences, context: Context) -> Sentence | None:
     """The customer's message that is one such word."""
     if not context.message or len(speech.sentences) != 1:
         return None

@@ -7,7 +7,7 @@ from trunkline_ai.engines.base import Entity
 from trunkline_ai.engines.findings import Quote, Reason, Side
 from trunkline_ai.engines.labels import EntityType, Intent
 from trunkline_ai.engines.local import cues
-from trunkline_ai.engines.local.findings.speech import Sentence, Speech, best, first
+from trunkline_ai.engines.local.findings.speech import Sentence, SpokenSentences, best, first
 
 _POINTS = re.compile(r": ([+-]\d{1,3})$")
 _NAMED: Mapping[str, EntityType] = {
@@ -35,17 +35,21 @@ class EvidenceRules:
         self._intents = cues.table("intents.toml", "caller")
 
     def quoted(
-        self, reasons: Iterable[str], speech: Speech, intent: Intent, entities: tuple[Entity, ...]
+        self, reasons: Iterable[str], speech: SpokenSentences, intent: Intent, entities: tuple[Entity, ...]
     ) -> tuple[Reason, ...]:
         """The reasons, `text: +points` each, with their quotes; one that no words show has none."""
         return tuple(self._reason(reason, speech, intent, entities) for reason in reasons)
 
-    def _reason(self, reason: str, speech: Speech, intent: Intent, entities: tuple[Entity, ...]) -> Reason:
+    def _reason(
+        self, reason: str, speech: SpokenSentences, intent: Intent, entities: tuple[Entity, ...]
+    ) -> Reason:
         points = _POINTS.search(reason)
         text = reason[: points.start()] if points else reason
         return Reason(text, int(points[1]) if points else 0, self._quote(text, speech, intent, entities))
 
-    def _quote(self, text: str, speech: Speech, intent: Intent, entities: tuple[Entity, ...]) -> Quote | None:
+    def _quote(
+        self, text: str, speech: SpokenSentences, intent: Intent, entities: tuple[Entity, ...]
+    ) -> Quote | None:
         if text in _NAMED:
             script = speech.script
             # Anybody's counts; the customer's says more.

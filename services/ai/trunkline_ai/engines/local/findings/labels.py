@@ -6,14 +6,16 @@ from trunkline.common.v1 import analysis_settings_pb2 as settings_pb2
 
 from trunkline_ai.engines.findings import AnswerGiven, LabelVerdict, Verdict
 from trunkline_ai.engines.local import cues
-from trunkline_ai.engines.local.findings.speech import Sentence, Speech
+from trunkline_ai.engines.local.findings.speech import Sentence, SpokenSentences
 from trunkline_ai.engines.local.text import canonical
 
 _EMPTY = cues.words("function") | cues.words("summary_stop") | cues.words("empty")
 _LEAST_WORDS = 2
 
 
-def decided(labels: Sequence[settings_pb2.AnalysisLabel], speech: Speech) -> tuple[LabelVerdict, ...]:
+def decided(
+    labels: Sequence[settings_pb2.AnalysisLabel], speech: SpokenSentences
+) -> tuple[LabelVerdict, ...]:
     """Yes where a sentence says an example: its words in order, or all of its words that carry content.
 
     That nobody says an example does not show that a label doesn't apply: it's not analysed then.
@@ -35,7 +37,9 @@ def undecided(labels: Sequence[settings_pb2.AnalysisLabel]) -> tuple[LabelVerdic
 
 
 def _decided(
-    label: settings_pb2.AnalysisLabel, speech: Speech, read: list[tuple[Sentence, str, frozenset[str]]]
+    label: settings_pb2.AnalysisLabel,
+    speech: SpokenSentences,
+    read: list[tuple[Sentence, str, frozenset[str]]],
 ) -> LabelVerdict:
     for example in label.examples:
         said = canonical(example)

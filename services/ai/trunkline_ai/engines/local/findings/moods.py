@@ -2,7 +2,7 @@
 
 from trunkline_ai.engines.base import SpeakerRole
 from trunkline_ai.engines.findings import MoodPart, Side, SideMood
-from trunkline_ai.engines.local.findings.speech import Sentence, Speech
+from trunkline_ai.engines.local.findings.speech import Sentence, SpokenSentences
 from trunkline_ai.engines.local.sentiment import SentimentRules, SentimentVerdict
 
 _PARTS = 3
@@ -14,7 +14,7 @@ class MoodRules:
     def __init__(self, sentiment: SentimentRules) -> None:
         self._sentiment = sentiment
 
-    def sides(self, speech: Speech, customer: SentimentVerdict) -> tuple[SideMood, ...]:
+    def sides(self, speech: SpokenSentences, customer: SentimentVerdict) -> tuple[SideMood, ...]:
         """Of the sides that are told apart; the customer's is the conversation's."""
         turns = speech.script.transcript.turns
         moods: list[SideMood] = []
@@ -26,7 +26,7 @@ class MoodRules:
             moods.append(SideMood(Side.CUSTOMER, customer.label, customer.score))
         return tuple(moods)
 
-    def parts(self, speech: Speech) -> tuple[MoodPart, ...]:
+    def parts(self, speech: SpokenSentences) -> tuple[MoodPart, ...]:
         """Thirds of what was said, cut between sentences; one part if the customer said less than three."""
         said = speech.sentences
         if not said:
@@ -39,7 +39,7 @@ class MoodRules:
             parts[min(count - 1, int(middle / size))].append(one)
         return tuple(self._part(speech, part) for part in parts if part)
 
-    def _part(self, speech: Speech, part: list[Sentence]) -> MoodPart:
+    def _part(self, speech: SpokenSentences, part: list[Sentence]) -> MoodPart:
         span = speech.script.silent(part[0].start, part[-1].end)
         customer = [one for one in part if one.side is not Side.AGENT]
         if not customer:
@@ -47,7 +47,7 @@ class MoodRules:
         mood = self._judge(speech, customer)
         return MoodPart(span, mood.label, mood.score)
 
-    def _judge(self, speech: Speech, sentences: list[Sentence]) -> SentimentVerdict:
+    def _judge(self, speech: SpokenSentences, sentences: list[Sentence]) -> SentimentVerdict:
         text = speech.script.text
         return self._sentiment.felt(
             [text[one.start : one.end] for one in sentences], speech.said, {one.number for one in sentences}

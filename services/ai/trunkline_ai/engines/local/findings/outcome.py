@@ -4,7 +4,7 @@ from trunkline_ai.engines.base import Context
 from trunkline_ai.engines.findings import Outcome, Side
 from trunkline_ai.engines.labels import Intent
 from trunkline_ai.engines.local import cues
-from trunkline_ai.engines.local.findings.speech import Sentence, Speech, first
+from trunkline_ai.engines.local.findings.speech import Sentence, SpokenSentences, first
 
 _NOTHING = frozenset({
     Intent.SALES_PITCH, Intent.ROBOCALL, Intent.WRONG_NUMBER, Intent.NO_CONVERSATION,
@@ -22,7 +22,7 @@ class OutcomeRules:
     def __init__(self, table: cues.CueTable) -> None:
         self._cues = table
 
-    def judge(self, speech: Speech, context: Context, intent: Intent, *, agreed: bool) -> Outcome:
+    def judge(self, speech: SpokenSentences, context: Context, intent: Intent, *, agreed: bool) -> Outcome:
         """The outcome; `agreed` is whether a time or a visit was offered and accepted."""
         if intent in _NOTHING:
             return Outcome.NONE
@@ -43,7 +43,7 @@ class OutcomeRules:
                 return Outcome.UNRESOLVED
         return Outcome.RESOLVED if self._settled(speech, intent) else Outcome.UNRESOLVED
 
-    def _settled(self, speech: Speech, intent: Intent) -> bool:
+    def _settled(self, speech: SpokenSentences, intent: Intent) -> bool:
         """The business said that it is done, or the customer is content at the end."""
         customer = speech.by(Side.CUSTOMER)
         if self._says(speech, customer[-_LAST:], "open"):
@@ -52,9 +52,9 @@ class OutcomeRules:
         content = self._says(speech, customer[-_LAST:], "settles")
         return done if intent is Intent.COMPLAINT else done or content
 
-    def _given_up(self, speech: Speech) -> bool:
+    def _given_up(self, speech: SpokenSentences) -> bool:
         """The customer's last words decline."""
         return self._says(speech, speech.by(Side.CUSTOMER)[-2:], "declines")
 
-    def _says(self, speech: Speech, sentences: tuple[Sentence, ...], label: str) -> bool:
+    def _says(self, speech: SpokenSentences, sentences: tuple[Sentence, ...], label: str) -> bool:
         return first(speech, sentences, self._cues, label) is not None

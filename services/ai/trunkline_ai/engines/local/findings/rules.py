@@ -10,7 +10,7 @@ from trunkline_ai.engines.local.findings.evidence import EvidenceRules
 from trunkline_ai.engines.local.findings.moods import MoodRules
 from trunkline_ai.engines.local.findings.outcome import OutcomeRules
 from trunkline_ai.engines.local.findings.scorecard import ScorecardRules
-from trunkline_ai.engines.local.findings.speech import Speech
+from trunkline_ai.engines.local.findings.speech import SpokenSentences
 from trunkline_ai.engines.local.sentiment import SentimentRules, SentimentVerdict
 from trunkline_ai.engines.quotes import Script
 
@@ -38,7 +38,7 @@ class FindingRules:
         agreed: bool,
     ) -> Findings:
         """The findings of a conversation that was understood; `agreed` is whether a time or a visit was accepted."""
-        speech = Speech.of(Script(transcript))
+        speech = SpokenSentences.of(Script(transcript))
         outcome = self._outcome.judge(speech, context, intent, agreed=agreed)
         return Findings(
             outcome=outcome,
@@ -54,7 +54,7 @@ class FindingRules:
 
     def find_in_message(self, transcript: Transcript, context: Context) -> Findings:
         """Of a message that the business wrote: the tenant's labels and what the law asks for."""
-        speech = Speech.of(Script(transcript))
+        speech = SpokenSentences.of(Script(transcript))
         return Findings(
             compliance=compliance.flags(speech, self._compliance, context),
             labels=labels.decided(context.settings.labels, speech),
@@ -64,7 +64,7 @@ class FindingRules:
     def find_unanalysed(self, transcript: Transcript, context: Context) -> Findings:
         """Of a conversation that was not understood: what the law asks for, and that the rest is not analysed."""
         return Findings(
-            compliance=compliance.flags(Speech.of(Script(transcript)), self._compliance, context),
+            compliance=compliance.flags(SpokenSentences.of(Script(transcript)), self._compliance, context),
             labels=labels.undecided(context.settings.labels),
             answers=labels.unanswered(context.settings.questions),
         )

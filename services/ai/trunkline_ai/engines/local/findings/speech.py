@@ -27,14 +27,14 @@ class Sentence:
 
 
 @dataclass(frozen=True)
-class Speech:
+class SpokenSentences:
     """The sentences in order; those of voices that were not told apart count for both sides."""
 
     script: Script
     sentences: tuple[Sentence, ...]
 
     @classmethod
-    def of(cls, script: Script) -> "Speech":
+    def of(cls, script: Script) -> "SpokenSentences":
         """Read every turn."""
         read = (
             (Side(turn.role.value), turn_number, begun + start, begun + end, said)
@@ -71,13 +71,17 @@ class Speech:
         return self.script.quote(sentence.start, sentence.end)
 
 
-def first(speech: Speech, sentences: Iterable[Sentence], table: cues.CueTable, label: str) -> Sentence | None:
+def first(
+    speech: SpokenSentences, sentences: Iterable[Sentence], table: cues.CueTable, label: str
+) -> Sentence | None:
     """The first sentence with a cue of the label."""
     scores = speech.scores(table, label)
     return next((one for one in sentences if scores.get(one.number, 0) > 0), None)
 
 
-def best(speech: Speech, sentences: Iterable[Sentence], table: cues.CueTable, label: str) -> Sentence | None:
+def best(
+    speech: SpokenSentences, sentences: Iterable[Sentence], table: cues.CueTable, label: str
+) -> Sentence | None:
     """The early sentence whose cues of the label weigh most, the first of several; None without a cue."""
     scores = speech.scores(table, label)
     early = islice(sentences, _EARLY)
