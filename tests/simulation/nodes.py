@@ -58,14 +58,12 @@ class Node:
         self.life = None
         self.handlers = {}
         self.kills = 0
-        self._starts_at = None
 
     @property
     def up(self):
         return self.life is not None and self.life.alive
 
     async def start(self):
-        self._starts_at = None
         self.life = life = Life(self)
         loops, self.handlers = await self._build(life)
         for loop in loops:
@@ -79,7 +77,7 @@ class Node:
         self._world.tell(self.name, "dies, for", down, "s")
         self.handlers = {}
         self.life.end()
-        self._starts_at = asyncio.get_running_loop().call_later(down, self._again)
+        asyncio.get_running_loop().call_later(down, self._again)
 
     def _again(self):
         self._world.spawn(self.start())

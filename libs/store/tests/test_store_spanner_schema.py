@@ -63,7 +63,7 @@ def upgrade():
 
 METADATA = sa.MetaData()
 sa.Table("parents", METADATA, sa.Column("parent_id", Text(40), primary_key=True))
-CHILDREN = sa.Table(
+sa.Table(
     "children",
     METADATA,
     sa.Column("parent_id", Text(40), primary_key=True),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
@@ -172,9 +171,3 @@ async def spool_some(folder, numbers):
         world.store.fault = "fails"
         await world.put(*numbers)
         assert world.spool.rows == len(numbers)
-
-
-def with_file(path, statement, *parameters):
-    with sqlite3.connect(path) as conn:
-        conn.execute(statement, parameters)
-    conn.close()

@@ -25,12 +25,10 @@ class TypeCode(IntEnum):
     INT64 = 2
     FLOAT64 = 3
     TIMESTAMP = 4
-    DATE = 5
     STRING = 6
     BYTES = 7
     ARRAY = 8
     STRUCT = 9
-    NUMERIC = 10
     JSON = 11
 
 
