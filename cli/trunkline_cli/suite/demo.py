@@ -31,7 +31,7 @@ COLUMNS = (
 
 
 @dataclass
-class Posted:
+class PostedSample:
     """A sample call whose webhook was acknowledged."""
 
     tenant: SeededTenant
@@ -88,7 +88,7 @@ def run(stores: dict[str, str], say: Say, *, mtls: bool = False) -> int:
 
 def post_all(
     samples: list[dict[str, Any]], tenants: list[SeededTenant], recordings: RecordingServer, say: Say
-) -> list[Posted]:
+) -> list[PostedSample]:
     """Post each sample's webhook with its provider's signature."""
     for tenant in tenants:
         for source in tenant.sources:
@@ -108,7 +108,7 @@ def post_all(
                     f"{sample['id']}: the webhook was answered {answer.status_code} {answer.text}"
                 )
             provider = "callrail" if call_id.startswith("CAL") else "twilio"
-            posted.append(Posted(tenant, sample, provider, call_id, taken, time.monotonic()))
+            posted.append(PostedSample(tenant, sample, provider, call_id, taken, time.monotonic()))
     return posted
 
 
@@ -141,7 +141,7 @@ def webhook_of(
     return f"CAL{call_id}", webhooks.callrail(source, "post_call", payload)
 
 
-def wait_all(posted: list[Posted], suite: Suite, say: Say) -> list[Posted]:
+def wait_all(posted: list[PostedSample], suite: Suite, say: Say) -> list[PostedSample]:
     """Wait until each call is analysed; return those that are not."""
     until = time.monotonic() + ANALYSED_SECONDS
     left = list(posted)
@@ -164,7 +164,7 @@ def wait_all(posted: list[Posted], suite: Suite, say: Say) -> list[Posted]:
     return left
 
 
-def _dead(waiting: list[Posted], suite: Suite) -> bool:
+def _dead(waiting: list[PostedSample], suite: Suite) -> bool:
     for tenant in {item.tenant.name: item.tenant for item in waiting}.values():
         with api(suite.http_url, tenant.api_key) as client:
             dead = client.get(f"/v1/tenants/{tenant.name}/events", params={"filter": "state = dead_letter"})
@@ -173,7 +173,7 @@ def _dead(waiting: list[Posted], suite: Suite) -> bool:
     return False
 
 
-def _reason(item: Posted, suite: Suite) -> str:
+def _reason(item: PostedSample, suite: Suite) -> str:
     with api(suite.http_url, item.tenant.api_key) as client:
         events = client.get(f"/v1/tenants/{item.tenant.name}/events", params={"pageSize": 500}).json()[
             "events"
@@ -184,7 +184,7 @@ def _reason(item: Posted, suite: Suite) -> str:
     )
 
 
-def print_table(posted: list[Posted]) -> None:
+def print_table(posted: list[PostedSample]) -> None:
     """Print a row a call."""
     print("  ".join(name.ljust(width) for name, width in COLUMNS).rstrip())
     for item in posted:
@@ -207,7 +207,7 @@ def print_table(posted: list[Posted]) -> None:
     )
 
 
-def _as_labelled(item: Posted) -> bool:
+def _as_labelled(item: PostedSample) -> bool:
     """Whether the intent is the sample's, or the call is said to be unreliable where the sample is."""
     call, expected = item.call or {}, item.sample["expected"]
     if call.get("unreliable") or expected.get("unreliable"):
