@@ -18,6 +18,7 @@ import structlog
 from gateway_sources import SECRET, Feed, WatchedFeed, resolved
 from prometheus_client import REGISTRY
 from trunkline.common.v1 import provider_pb2
+from trunkline_gateway.edge.whole import POSTED, Posted
 from trunkline_gateway.hooks.headers import unpack
 from trunkline_gateway.hooks.limits import Buckets, Limits
 from trunkline_gateway.hooks.receiver import Receiver
@@ -124,6 +125,37 @@ async def test_a_signed_webhook_is_202_after_its_receipt_is_committed():
     assert json.loads(text) == {"receiptId": row.receipt_id}
     assert row[1:] == ("s-1", "acme", "post_call", NOW, VERIFIED, "application/json", "", b"", body)
     assert world.admitted == 1
+
+
+async def test_a_webhook_that_was_read_already_is_taken_and_let_go():
+    world = World(resolved())
+    body, sent = b'{"id": 1}', []
+    headers = {name.decode(): value.decode() for name, value in signed(body)}
+    webhook = Posted("/hooks/s-1/post_call", "s-1", "post_call", headers, body)
+    scope = {"type": "http", "path": webhook.target, "method": "POST", POSTED: webhook}
+
+    async def send(message):
+        sent.append(message)
+
+    await world.receiver(scope, None, send)
+    assert sent[0]["status"] == 202
+    assert world.inbox.rows[0].body == body
+    assert POSTED not in scope, "its body is held no longer than by the receiver"
+
+
+@pytest.mark.parametrize(("size", "status"), [(1_000, 202), (1_001, 413)])
+async def test_a_webhook_that_was_read_already_is_held_to_the_largest_body(size, status):
+    world = World(resolved(), most=1_000)
+    body, sent = b"x" * size, []
+    headers = {name.decode(): value.decode() for name, value in signed(body)}
+    scope = {"type": "http", "path": "/hooks/s-1/e", "method": "POST"}
+    scope[POSTED] = Posted("/hooks/s-1/e", "s-1", "e", headers, body)
+
+    async def send(message):
+        sent.append(message)
+
+    await world.receiver(scope, None, send)
+    assert sent[0]["status"] == status
 
 
 async def test_a_body_in_chunks_is_read_whole():

@@ -45,6 +45,15 @@ def test_beyond_the_most_the_others_are_one():
     assert count("other", "other") == others + 1
 
 
+def test_a_source_that_is_called_as_the_others_are_leaves_their_series_when_it_goes():
+    others, bad = count("other", "other") or 0.0, Traffic(most=1)
+    bad.note("other", "other")
+    bad.note_bad_signature("other", "other")
+    bad.gone("other", "other")
+    bad.note("tr-k", "s1")
+    assert count("other", "other") == others + 1
+
+
 def test_a_quiet_source_gives_its_series_to_a_busier_one():
     traffic = Traffic(most=1)
     traffic.note("tr-c", "quiet")

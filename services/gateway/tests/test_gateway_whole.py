@@ -16,7 +16,7 @@ from trunkline_gateway.edge import stock
 from trunkline_gateway.edge.answers import accepted
 from trunkline_gateway.edge.limits import EdgeLimits, Register
 from trunkline_gateway.edge.protocol import EdgeProtocol
-from trunkline_gateway.edge.whole import Posted, posted
+from trunkline_gateway.edge.whole import POSTED, Posted, posted
 
 WEBHOOK = b"POST /hooks/s-1/post_call HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nSignature: a+/=\r\n\r\n{}"
 
@@ -212,7 +212,10 @@ async def answered(
     async def app(scope: Any, receive: Any, send: Any) -> None:
         place = len(seen)
         seen.append(Request(b"", scope["path"].encode(), b""))
-        if scope["path"] != EARLY.decode():
+        webhook = scope.pop(POSTED, None)
+        if webhook is not None:
+            seen[place] = Request(b"", webhook.target.encode(), webhook.body or b"")
+        elif scope["path"] != EARLY.decode():
             message = await receive()
             body = message["body"]
             while message["more_body"]:
@@ -274,6 +277,14 @@ async def test_the_body_of_a_request_that_was_answered_early_is_no_webhook() -> 
     seen, written = await answered([head, early.body, WEBHOOK], [5, 5, 5], [0, 0])
     assert [request.path for request in seen] == [EARLY, b"/hooks/s-1/post_call"]
     assert written.count(b" 202 ") == 2
+
+
+@pytest.mark.parametrize("lines", [1, 4_096])
+async def test_empty_lines_between_webhooks_end_no_connection(lines: int) -> None:
+    between = b"\r\n" * lines
+    rounds = 20_000 // lines + 5
+    seen, written = await answered([WEBHOOK, between] * rounds, [2, 0] * rounds, [0] * rounds)
+    assert len(seen) == written.count(b" 202 ") == rounds
 
 
 @pytest.mark.parametrize("begun", [b"GET /v1/x HTTP/1.1\r\n", b"GET /v1/x HTTP/1.1\r\nx: ", b"G"])

@@ -25,8 +25,9 @@ def tally(name: str, doc: str, labels: Sequence[str]) -> Tally:
     """Return the counter of this name, made at the first call; names begin with `trunkline_` and end with `_total`."""
     made = _made.get(name)
     if made is None:
-        made = _made[name] = Tally(name, doc, labels)
+        made = Tally(name, doc, labels)
         REGISTRY.register(made)
+        _made[name] = made
     assert isinstance(made, Tally)
     return made
 
@@ -35,8 +36,9 @@ def tally_of_seconds(name: str, doc: str, buckets: Sequence[float]) -> TallyOfSe
     """Return the histogram of this name, made at the first call."""
     made = _made.get(name)
     if made is None:
-        made = _made[name] = TallyOfSeconds(name, doc, buckets)
+        made = TallyOfSeconds(name, doc, buckets)
         REGISTRY.register(made)
+        _made[name] = made
     assert isinstance(made, TallyOfSeconds)
     return made
 
@@ -85,7 +87,10 @@ class Tally(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return what was counted; on any thread."""
         family = CounterMetricFamily(self._name, self._doc, labels=self._labels)
-        for values, series in list(self._series.items()):
+        for (
+            values,
+            series,
+        ) in self._series.copy().items():  # a copy is made at once, whatever other threads do
             family.add_metric(values, series.count)
         return [family]
 

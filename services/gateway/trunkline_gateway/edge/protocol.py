@@ -141,6 +141,7 @@ class EdgeProtocol(HttpToolsProtocol):
         if webhook is None or len(webhook.headers) > limits.head_fields:
             return False
         self._requests += 1
+        self._unread = self._pieces = self._body_bytes = 0
         scope: Any = {
             "type": "http",
             "method": "POST",
@@ -149,7 +150,7 @@ class EdgeProtocol(HttpToolsProtocol):
             POSTED: webhook,
         }
         self.scope = scope
-        self.cycle = self._answering = cycle = new_cycle(self, scope, webhook.body or b"")
+        self.cycle = self._answering = cycle = new_cycle(self, scope)
         super()._start_asgi_task(cycle, self.app)
         return True
 

@@ -41,8 +41,11 @@ def new_parser(protocol: HttpToolsProtocol) -> httptools.HttpRequestParser:
     return parser
 
 
-def new_cycle(protocol: HttpToolsProtocol, scope: Any, body: bytes) -> RequestResponseCycle:
-    """Return the cycle of a request that came whole and keeps its connection, as a connection of uvicorn's makes it."""
+def new_cycle(protocol: HttpToolsProtocol, scope: Any) -> RequestResponseCycle:
+    """Return the cycle of a request that came whole and keeps its connection, as uvicorn makes it.
+
+    It holds no body: what the request's application doesn't take elsewhere is not there.
+    """
     cycle = RequestResponseCycle(
         scope,
         protocol.transport,
@@ -56,7 +59,6 @@ def new_cycle(protocol: HttpToolsProtocol, scope: Any, body: bytes) -> RequestRe
         True,
         protocol.on_response_complete,
     )
-    cycle.body = cast(bytearray, body)  # nothing is added to it
     cycle.more_body = False
     cycle.message_event.set()
     return cycle

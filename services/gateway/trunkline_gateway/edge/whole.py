@@ -10,7 +10,10 @@ import re
 from typing import NamedTuple
 
 POSTED = "trunkline.posted"
-"""The key of a webhook that was read here, in its scope. Such a scope has neither headers nor a query of its own."""
+"""The key of a webhook that was read here, in its scope: whoever answers takes it out, so that its body goes.
+
+Such a scope has neither headers nor a query of its own, and nothing is received.
+"""
 
 MOST_BYTES = 32 * 1024
 """Of a request that is read here."""
@@ -19,7 +22,7 @@ BEGINNING = b"POST /hooks/"
 
 _HEAD = re.compile(
     r"POST (/hooks/([a-z0-9-]{2,40})/([A-Za-z0-9_.-]{1,64})/?) HTTP/1\.1\r\n"
-    r"((?:[A-Za-z0-9-]{1,64}: [!-~](?:[ -~]*[!-~])?\r\n){1,64})\r\n",
+    r"((?:[A-Za-z0-9-]{1,64}+: (?! )[ -~]++(?<! )\r\n){1,64}+)\r\n",  # possessive: it never walks back
     re.ASCII,
 )
 _FIELD = re.compile(r"^([^:\n]+): ([^\n]+)\r\n", re.MULTILINE)

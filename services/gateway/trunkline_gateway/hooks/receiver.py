@@ -220,7 +220,7 @@ class Receiver:
 
         Returns the receipt, for how many seconds the sender kept us waiting, and the headers. Raises Refusal.
         """
-        target, source_id, event_type, headers, body = scope.get(POSTED) or _begun(scope)
+        target, source_id, event_type, headers, body = scope.pop(POSTED, None) or _begun(scope)
         encoded = CONTENT_ENCODING in headers and _is_encoded(headers)
         # Asked for before the body is read: what is posted to sources that are not there takes no memory.
         source = self._sources.get(source_id)

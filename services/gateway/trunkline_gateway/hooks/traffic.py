@@ -33,6 +33,8 @@ QUIET_SECONDS = 7200.0
 """For so long it is known when a source last sent that no longer is among the busiest: the alert asks for it."""
 
 _Key = tuple[str, str]
+_OTHERS: _Key = ("other", "other")
+"""The series of all others; a tenant may be called so too, and its source: they are counted there."""
 # Setting it with each webhook of a flood would cost as much as counting them.
 _LAST_SECONDS = 1.0
 
@@ -57,13 +59,13 @@ class Traffic:
         self._series: dict[_Key, _Shown] = {}
         # Sources that only LAST has a series of, and when that was set.
         self._displaced: dict[_Key, float] = {}
-        self._others = WEBHOOKS.labels("other", "other")
+        self._others = WEBHOOKS.labels(*_OTHERS)
         self._refused: Top[_Key] = Top(most, lambda key: BAD.remove(*key))
 
     def note(self, tenant: str, source: str) -> None:
         """Count an accepted webhook."""
         key = (tenant, source)
-        if not self._top.takes(key):
+        if key == _OTHERS or not self._top.takes(key):
             self._others.inc()
             if key in self._displaced:
                 self._displaced[key] = now = self._now()
@@ -82,7 +84,7 @@ class Traffic:
     def note_bad_signature(self, tenant: str, source: str) -> None:
         """Count a webhook with a wrong signature."""
         key = (tenant, source)
-        shown = key if self._refused.takes(key) else ("other", "other")
+        shown = key if key != _OTHERS and self._refused.takes(key) else _OTHERS
         BAD.labels(*shown).inc()
 
     def gone(self, tenant: str, source: str) -> None:
