@@ -34,9 +34,8 @@ class Hot:
         self._statement = statement
         self._reads = isinstance(statement, sa.Select)
         self._forms: dict[tuple[object, ...], _StatementForm] = {}
-        self._plain: dict[
-            tuple[str, ...], _StatementForm
-        ] = {}  # without lists: their names are all of the shape
+        # Without lists: their names are all of the shape.
+        self._plain: dict[tuple[str, ...], _StatementForm] = {}
 
     def all(self, conn: Connection, parameters: Mapping[str, Any]) -> list[Row]:
         """Return the rows of a select, as dicts by the columns' names."""

@@ -62,7 +62,7 @@ class BulkInsert:
         self.key = tuple(if_absent) if if_absent is not None else None
         self.mark = mark
         self.alike = tuple(alike)
-        self._forms: dict[str, _RowForm] = {}
+        self._forms: dict[str, _InsertsRows] = {}
 
     def run(self, conn: Connection, rows: Sequence[tuple[Any, ...]], *, tell: bool = True) -> set[Any]:
         """Insert the rows; the keys inserted (plain values for a key of one column, tuples for more).
@@ -83,7 +83,7 @@ class BulkInsert:
         return inserted
 
 
-class _RowForm(Protocol):
+class _InsertsRows(Protocol):
     """How an engine writes many rows by one statement."""
 
     rows_a_statement: int

@@ -119,3 +119,16 @@ def test_no_other_module_of_the_gateway_imports_uvicorn(request: pytest.FixtureR
         if "import uvicorn" in path.read_text() or "from uvicorn" in path.read_text()
     ]
     assert importing == ["stock.py"]
+
+
+async def test_a_cycle_is_made_of_what_a_connection_has() -> None:
+    connection, _, _ = await served()
+    for name in attributes(stock, "protocol"):
+        assert hasattr(connection, name), name
+    cycle = stock.new_cycle(connection, {"method": "POST"})
+    assert (cycle.more_body, cycle.keep_alive, cycle.response_complete, bytes(cycle.body)) == (
+        False,
+        True,
+        False,
+        b"",
+    )

@@ -18,7 +18,8 @@ import structlog
 from gateway_sources import SECRET, Feed, WatchedFeed, resolved
 from prometheus_client import REGISTRY
 from trunkline.common.v1 import provider_pb2
-from trunkline_gateway.edge.whole import POSTED, Posted
+from trunkline_gateway.edge.answers import WEBHOOK
+from trunkline_gateway.edge.one_read import WebhookRequest
 from trunkline_gateway.hooks.headers import unpack
 from trunkline_gateway.hooks.limits import Buckets, Limits
 from trunkline_gateway.hooks.receiver import Receiver
@@ -131,8 +132,8 @@ async def test_a_webhook_that_was_read_already_is_taken_and_let_go():
     world = World(resolved())
     body, sent = b'{"id": 1}', []
     headers = {name.decode(): value.decode() for name, value in signed(body)}
-    webhook = Posted("/hooks/s-1/post_call", "s-1", "post_call", headers, body)
-    scope = {"type": "http", "path": webhook.target, "method": "POST", POSTED: webhook}
+    webhook = WebhookRequest("/hooks/s-1/post_call", "s-1", "post_call", headers, body)
+    scope = {"type": "http", "path": webhook.target, "method": "POST", WEBHOOK: webhook}
 
     async def send(message):
         sent.append(message)
@@ -140,7 +141,7 @@ async def test_a_webhook_that_was_read_already_is_taken_and_let_go():
     await world.receiver(scope, None, send)
     assert sent[0]["status"] == 202
     assert world.inbox.rows[0].body == body
-    assert POSTED not in scope, "its body is held no longer than by the receiver"
+    assert WEBHOOK not in scope, "its body is held no longer than by the receiver"
 
 
 @pytest.mark.parametrize(("size", "status"), [(1_000, 202), (1_001, 413)])
@@ -149,7 +150,7 @@ async def test_a_webhook_that_was_read_already_is_held_to_the_largest_body(size,
     body, sent = b"x" * size, []
     headers = {name.decode(): value.decode() for name, value in signed(body)}
     scope = {"type": "http", "path": "/hooks/s-1/e", "method": "POST"}
-    scope[POSTED] = Posted("/hooks/s-1/e", "s-1", "e", headers, body)
+    scope[WEBHOOK] = WebhookRequest("/hooks/s-1/e", "s-1", "e", headers, body)
 
     async def send(message):
         sent.append(message)

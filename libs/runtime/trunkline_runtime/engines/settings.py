@@ -14,7 +14,10 @@ class EngineSettings:
     """What every service with engines is told about them; each adds its own engines and theirs."""
 
     engines: tuple[str, ...]
-    """The engines' names, the preferred one first. Each service says which there are; here, it is the first setting."""
+    """The engines' names, the preferred one first. Each service declares which there are.
+
+    Declared here only for its place: a field that a subclass declares again keeps its position.
+    """
     engine_failures: int = setting(
         3,
         "the number of consecutive failures after which an engine isn't asked for a while, if another one can answer",

@@ -1,4 +1,7 @@
-"""Prometheus metrics: declared once, counted on by every RPC. endpoint.py shows them."""
+"""Prometheus metrics: declared once, counted on by every RPC. endpoint.py shows them.
+
+Use these, unless a profile shows that counting costs too much: for that there are tallies.py.
+"""
 
 from __future__ import annotations
 

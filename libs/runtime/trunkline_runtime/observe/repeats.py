@@ -13,8 +13,8 @@ Write = Callable[[int], object]
 
 
 @dataclass(slots=True)
-class _Repeats:
-    """What a period has seen of a key: `count` more than were written, and how to write the last of them."""
+class _Period:
+    """What one period has seen of a key: `count` more than were written, and how to write the last of them."""
 
     written: int = 0
     count: int = 0
@@ -33,13 +33,13 @@ class Repeats:
         self._seconds = seconds
         self._most_keys = most_keys
         self._later = later or (lambda seconds, call: asyncio.get_running_loop().call_later(seconds, call))
-        self._told: dict[Hashable, _Repeats] = {}
+        self._periods: dict[Hashable, _Period] = {}
 
     def note(self, key: Hashable, write: Write) -> None:
         """Write a line now, or count it; the count's line has the context of the last that it stands for."""
-        if key not in self._told and len(self._told) >= self._most_keys:
+        if key not in self._periods and len(self._periods) >= self._most_keys:
             key = None
-        told = self._told.get(key)
+        told = self._periods.get(key)
         if told is None:
             told = self._begin(key, 0)
         if told.written < self._at_once:
@@ -50,13 +50,13 @@ class Repeats:
         count, context = told.count, contextvars.copy_context()
         told.last = lambda: context.run(write, count)
 
-    def _begin(self, key: Hashable, written: int) -> _Repeats:
-        told = self._told[key] = _Repeats(written)
+    def _begin(self, key: Hashable, written: int) -> _Period:
+        told = self._periods[key] = _Period(written)
         self._later(self._seconds, lambda: self._over(key))
         return told
 
     def _over(self, key: Hashable) -> None:
-        told = self._told.pop(key)
+        told = self._periods.pop(key)
         if told.last is not None:
             told.last()
             self._begin(key, self._at_once)  # a flood goes on as one line a period

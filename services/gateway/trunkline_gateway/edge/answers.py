@@ -15,6 +15,9 @@ Send = Callable[[Message], Awaitable[None]]
 
 # The scope's extension that sends an answer of known bytes; see EdgeProtocol.
 WHOLE = "trunkline.whole"
+# A scope's key: the webhook, where it was read before (one_read.py). The application must pop it, so that the body is
+# freed. Such a scope has no `headers` and no `query_string`, and `receive` gives an empty body.
+WEBHOOK = "trunkline.webhook"
 # The scope's extension that is called (`begin`) by whoever passes a body on as it comes, and holds none of it.
 PASSED_ON = "trunkline.passed_on"
 
@@ -55,12 +58,17 @@ def accepted_whole(scope: Scope, receipt_id: str) -> bool:
     return whole is not None and whole["send"](_ACCEPTED_WHOLE + receipt_id.encode() + _ACCEPTED_TAIL)
 
 
+async def accepted_in_messages(send: Send, receipt_id: str) -> None:
+    """Answer 202 where it does not go in one piece."""
+    await send({"type": "http.response.start", "status": 202, "headers": _ACCEPTED_HEADERS})
+    body = _ACCEPTED_HEAD + receipt_id.encode() + _ACCEPTED_TAIL
+    await send({"type": "http.response.body", "body": body})
+
+
 async def accepted(scope: Scope, send: Send, receipt_id: str) -> None:
     """Answer 202, in one piece if it can be."""
     if not accepted_whole(scope, receipt_id):
-        await send({"type": "http.response.start", "status": 202, "headers": _ACCEPTED_HEADERS})
-        body = _ACCEPTED_HEAD + receipt_id.encode() + _ACCEPTED_TAIL
-        await send({"type": "http.response.body", "body": body})
+        await accepted_in_messages(send, receipt_id)
 
 
 async def refused(

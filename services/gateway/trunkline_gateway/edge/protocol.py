@@ -7,8 +7,9 @@ from typing import Any
 
 import httptools
 
-from trunkline_gateway.edge.answers import PASSED_ON, WHOLE, last_words
+from trunkline_gateway.edge.answers import PASSED_ON, WEBHOOK, WHOLE, last_words
 from trunkline_gateway.edge.limits import FIELD_BYTES, FREE_BODY_BYTES, REFUSED, REQUEST_BYTES, Register
+from trunkline_gateway.edge.one_read import BEGINNING, read_webhook
 from trunkline_gateway.edge.one_write import OneWrite
 from trunkline_gateway.edge.stock import (
     ASGI3Application,
@@ -19,7 +20,6 @@ from trunkline_gateway.edge.stock import (
     new_parser,
 )
 from trunkline_gateway.edge.watch import Phase, Sight, Watch
-from trunkline_gateway.edge.whole import BEGINNING, MOST_BYTES, POSTED, posted
 
 _SAID = {
     "HEAD_TOO_LARGE": (431, "the request's head is larger than {0.head_bytes} bytes"),
@@ -106,7 +106,7 @@ class EdgeProtocol(HttpToolsProtocol):
         if self._over:
             return
         self._received += len(data)
-        if data.startswith(BEGINNING) and self._take_whole(data):
+        if data.startswith(BEGINNING) and self._take_one_read(data):
             return
         try:
             # A piece at a time: the parser calls for every field, and 200 kB are as many as 60,000.
@@ -130,14 +130,14 @@ class EdgeProtocol(HttpToolsProtocol):
             elif self._held or self._body_bytes > FREE_BODY_BYTES:
                 self._weigh()
 
-    def _take_whole(self, data: bytes) -> bool:
+    def _take_one_read(self, data: bytes) -> bool:
         """Begin the webhook that these bytes are; False where the parser is to read them."""
         limits, cycle = self._limits, self.cycle
         if cycle is not None and (not cycle.response_complete or cycle.more_body):
             return False  # it came ahead, or is still the body of one that was answered early
-        if self._in_head or len(data) > MOST_BYTES or len(data) > limits.head_bytes:
+        if self._in_head or len(data) > limits.head_bytes:  # more than a head may have: the parser counts it
             return False
-        webhook = posted(data)
+        webhook = read_webhook(data)
         if webhook is None or len(webhook.headers) > limits.head_fields:
             return False
         self._requests += 1
@@ -147,11 +147,11 @@ class EdgeProtocol(HttpToolsProtocol):
             "method": "POST",
             "path": webhook.target,
             "extensions": self._extensions,
-            POSTED: webhook,
+            WEBHOOK: webhook,
         }
         self.scope = scope
         self.cycle = self._answering = cycle = new_cycle(self, scope)
-        super()._start_asgi_task(cycle, self.app)
+        super()._start_asgi_task(cycle, self.app)  # our own is for 100-continue, which is not read here
         return True
 
     def _stay(self, piece: bytes, upgrade: httptools.HttpParserUpgrade) -> None:

@@ -42,22 +42,22 @@ def new_parser(protocol: HttpToolsProtocol) -> httptools.HttpRequestParser:
 
 
 def new_cycle(protocol: HttpToolsProtocol, scope: Any) -> RequestResponseCycle:
-    """Return the cycle of a request that came whole and keeps its connection, as uvicorn makes it.
+    """Return the cycle of a request that is complete and keeps its connection, as uvicorn makes it.
 
-    It holds no body: what the request's application doesn't take elsewhere is not there.
+    The cycle has no body: the application takes it from the scope.
     """
     cycle = RequestResponseCycle(
-        scope,
-        protocol.transport,
-        protocol.flow,
-        protocol.logger,
-        protocol.access_logger,
-        protocol.access_log,
-        protocol.server_state.default_headers,
-        asyncio.Event(),
-        False,
-        True,
-        protocol.on_response_complete,
+        scope=scope,
+        transport=protocol.transport,
+        flow=protocol.flow,
+        logger=protocol.logger,
+        access_logger=protocol.access_logger,
+        access_log=protocol.access_log,
+        default_headers=protocol.server_state.default_headers,
+        message_event=asyncio.Event(),
+        expect_100_continue=False,
+        keep_alive=True,
+        on_response=protocol.on_response_complete,
     )
     cycle.more_body = False
     cycle.message_event.set()

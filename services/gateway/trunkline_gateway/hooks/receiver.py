@@ -22,8 +22,16 @@ from trunkline_runtime.observe.tallies import tally, tally_of_seconds
 from trunkline_store.errors import StoreBusy, StoreError
 
 from trunkline_gateway import ids, traces
-from trunkline_gateway.edge.answers import Receive, Scope, Send, accepted, accepted_whole, refused
-from trunkline_gateway.edge.whole import POSTED, Posted
+from trunkline_gateway.edge.answers import (
+    WEBHOOK,
+    Receive,
+    Scope,
+    Send,
+    accepted_in_messages,
+    accepted_whole,
+    refused,
+)
+from trunkline_gateway.edge.one_read import HOOK_PATH, WebhookRequest
 from trunkline_gateway.hooks.aside import Aside, Crowded
 from trunkline_gateway.hooks.encodings import HEADER as CONTENT_ENCODING
 from trunkline_gateway.hooks.encodings import OpenedTooLarge, UnknownEncoding, is_encoded, verified_as_written
@@ -42,7 +50,7 @@ from trunkline_gateway.receipts import UNVERIFIED, VERIFIED, NewReceipt
 
 log = get_logger(__name__)
 
-_PATH = re.compile(r"/hooks/([a-z0-9-]{2,40})/([A-Za-z0-9_.-]{1,64})/?", re.ASCII)
+_PATH = re.compile(HOOK_PATH, re.ASCII)
 
 # Room is made by days that pass, by an operator or by another plan.
 _QUOTA_RETRY_SECONDS = 3_600
@@ -197,8 +205,10 @@ class Receiver:
             raise
         else:
             self._admit_soon()
-            if not accepted_whole(scope, receipt.receipt_id):
-                await accepted(scope, send, receipt.receipt_id)
+            if not accepted_whole(
+                scope, receipt.receipt_id
+            ):  # `await accepted` is a coroutine for each webhook
+                await accepted_in_messages(send, receipt.receipt_id)
             took = time.perf_counter() - started
             if traces.is_sampled(receipt.receipt_id):
                 SECONDS.observe(took - waited, traces.received(receipt, took, headers))
@@ -220,9 +230,10 @@ class Receiver:
 
         Returns the receipt, for how many seconds the sender kept us waiting, and the headers. Raises Refusal.
         """
-        target, source_id, event_type, headers, body = scope.pop(POSTED, None) or _begun(scope)
+        target, source_id, event_type, headers, body = scope.pop(WEBHOOK, None) or _begun(scope)
         encoded = CONTENT_ENCODING in headers and _is_encoded(headers)
-        # Asked for before the body is read: what is posted to sources that are not there takes no memory.
+        # Asked for before more is read: a body that did not come with its head takes no memory for a source that is
+        # not there.
         source = self._sources.get(source_id)
         if source is None:
             try:
@@ -231,7 +242,9 @@ class Receiver:
                 if self._sources.is_followed:  # every source is known here: this one is a stranger's, or new
                     raise _unknown(error.retry_after) from None
                 most = self._max_body
-                body, waited = await self._read(headers, receive, most) if body is None else _held(body, most)
+                body, waited = (
+                    await self._read(headers, receive, most) if body is None else _body_within(body, most)
+                )
                 delivery = Delivery(body, headers, self._public_url + target, self._now(), target)
                 return await self._keep_unverified(source_id, event_type, delivery), waited, headers
         if source is None or not source.accepting:
@@ -243,7 +256,7 @@ class Receiver:
         most = self._max_body
         if adapter.form_bytes and FORM in headers.get("content-type", "").lower():
             most = min(most, adapter.form_bytes)
-        body, waited = await self._read(headers, receive, most) if body is None else _held(body, most)
+        body, waited = await self._read(headers, receive, most) if body is None else _body_within(body, most)
         delivery = Delivery(body, headers, self._public_url + target, self._now(), target)
         self._hold_to_rates(source)
         try:
@@ -386,7 +399,7 @@ class Receiver:
         return row
 
 
-def _begun(scope: Scope) -> Posted:
+def _begun(scope: Scope) -> WebhookRequest:
     """Return what is known of a webhook before its body. Raises Refusal."""
     match = _PATH.fullmatch(scope["path"])
     if match is None:
@@ -398,10 +411,10 @@ def _begun(scope: Scope) -> Posted:
     if scope["query_string"]:
         target += "?" + scope["query_string"].decode("latin-1")
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-    return Posted(target, match[1], match[2], headers, None)
+    return WebhookRequest(target, match[1], match[2], headers, None)
 
 
-def _held(body: bytes, most: int) -> tuple[bytes, float]:
+def _body_within(body: bytes, most: int) -> tuple[bytes, float]:
     """Return as `_read` does what is held already. Raises Refusal."""
     if len(body) > most:
         raise _too_large(most)

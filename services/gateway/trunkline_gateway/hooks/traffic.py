@@ -34,8 +34,8 @@ QUIET_SECONDS = 7200.0
 
 _Key = tuple[str, str]
 _OTHERS: _Key = ("other", "other")
-"""The series of all others; a tenant may be called so too, and its source: they are counted there."""
-# Setting it with each webhook of a flood would cost as much as counting them.
+"""The series of all others. A tenant `other` with a source `other` is counted here too."""
+# Setting LAST with each webhook of a flood would cost as much as counting them.
 _LAST_SECONDS = 1.0
 
 

@@ -130,7 +130,7 @@ class SoundStream:
 
     async def _one(self) -> AsyncGenerator[Segment, None]:
         begin = self._from
-        sent = _Sent(begin)
+        sent = _SentAudio(begin)
         stream = await self._begin(self._pieces(sent))
         final = begin
         try:
@@ -155,7 +155,7 @@ class SoundStream:
         # All that was sent is heard: what no result was given for is silence.
         self._forget(sent.until)
 
-    async def _pieces(self, sent: _Sent) -> AsyncIterator[bytes]:
+    async def _pieces(self, sent: _SentAudio) -> AsyncIterator[bytes]:
         longest = sent.begin + round(LONGEST_SECONDS * RATE) * 2
         quiet_from = longest - round(QUIET_SECONDS * RATE) * 2
         while not sent.over.is_set():
@@ -190,7 +190,7 @@ class SoundStream:
         return start + (quiet * _FRAME + _FRAME // 2) * 2
 
 
-class _Sent:
+class _SentAudio:
     """How far one stream is, in bytes of the whole."""
 
     def __init__(self, begin: int) -> None:

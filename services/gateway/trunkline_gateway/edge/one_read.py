@@ -1,7 +1,7 @@
-"""Webhooks that came whole, in one read. Most do, and to read one here takes half as long as a parser's calls take.
+"""Webhooks that came in one read. Most do, and to read one here takes half as long as a parser's calls take.
 
 What is read here is what httptools reads from the same bytes, or nothing: whatever is unusual is left to the parser.
-`test_gateway_whole.py` compares the two.
+`test_gateway_one_read.py` compares the two.
 """
 
 from __future__ import annotations
@@ -9,20 +9,17 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-POSTED = "trunkline.posted"
-"""The key of a webhook that was read here, in its scope: whoever answers takes it out, so that its body goes.
-
-Such a scope has neither headers nor a query of its own, and nothing is received.
-"""
-
-MOST_BYTES = 32 * 1024
-"""Of a request that is read here."""
+HOOK_PATH = r"/hooks/([a-z0-9-]{2,40})/([A-Za-z0-9_.-]{1,64})/?"
+"""A pattern: the path of a source's webhooks, with the source's id and the event's type."""
 
 BEGINNING = b"POST /hooks/"
 
+# Providers send about a dozen fields; of more, the parser keeps count.
+_MOST_FIELDS = 64
+# Possessive, so that a head that fails late is not walked back through.
 _HEAD = re.compile(
-    r"POST (/hooks/([a-z0-9-]{2,40})/([A-Za-z0-9_.-]{1,64})/?) HTTP/1\.1\r\n"
-    r"((?:[A-Za-z0-9-]{1,64}+: (?! )[ -~]++(?<! )\r\n){1,64}+)\r\n",  # possessive: it never walks back
+    rf"POST ({HOOK_PATH}) HTTP/1\.1\r\n"
+    rf"((?:[A-Za-z0-9-]{{1,64}}+: (?! )[ -~]++(?<! )\r\n){{1,{_MOST_FIELDS}}}+)\r\n",
     re.ASCII,
 )
 _FIELD = re.compile(r"^([^:\n]+): ([^\n]+)\r\n", re.MULTILINE)
@@ -31,8 +28,8 @@ _UNUSUAL = frozenset({"expect", "proxy-connection", "te", "trailer", "transfer-e
 _GOES_ON = "keep-alive"
 
 
-class Posted(NamedTuple):
-    """A webhook as it was posted."""
+class WebhookRequest(NamedTuple):
+    """A webhook's request."""
 
     target: str
     """The path and the query."""
@@ -41,10 +38,10 @@ class Posted(NamedTuple):
     headers: dict[str, str]
     """By their names in lower case; of repeated ones the last."""
     body: bytes | None
-    """None of one whose body was not read yet."""
+    """None until it is read."""
 
 
-def posted(data: bytes) -> Posted | None:
+def read_webhook(data: bytes) -> WebhookRequest | None:
     """Return the webhook that these bytes are, no more and no less; None where a parser is to read them."""
     end = data.find(b"\r\n\r\n") + 4
     if end < 4:
@@ -66,4 +63,4 @@ def posted(data: bytes) -> Posted | None:
         return None
     if headers.get("connection", _GOES_ON).lower() != _GOES_ON:
         return None
-    return Posted(target, source_id, event_type, headers, body)
+    return WebhookRequest(target, source_id, event_type, headers, body)

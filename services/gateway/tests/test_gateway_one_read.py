@@ -1,4 +1,4 @@
-"""A webhook that came whole is read as the parser reads it, or left to the parser."""
+"""A webhook that came in one read is read as the parser reads it, or left to the parser."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 import httptools
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from trunkline_gateway.edge import stock
+from trunkline_gateway.edge.answers import WEBHOOK as READ_BEFORE
 from trunkline_gateway.edge.answers import accepted
 from trunkline_gateway.edge.limits import EdgeLimits, Register
+from trunkline_gateway.edge.one_read import WebhookRequest, read_webhook
 from trunkline_gateway.edge.protocol import EdgeProtocol
-from trunkline_gateway.edge.whole import POSTED, Posted, posted
 
 WEBHOOK = b"POST /hooks/s-1/post_call HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nSignature: a+/=\r\n\r\n{}"
 
@@ -47,7 +48,7 @@ class Read:
         self.ends += 1
 
 
-def same(data: bytes, webhook: Posted) -> None:
+def same(data: bytes, webhook: WebhookRequest) -> None:
     """The parser reads one request, the same one, and would keep its connection."""
     read = Read(data)
     assert (read.begun, read.ends) == (1, 1)
@@ -60,7 +61,7 @@ def same(data: bytes, webhook: Posted) -> None:
 
 
 def test_an_ordinary_webhook_is_read() -> None:
-    webhook = posted(WEBHOOK)
+    webhook = read_webhook(WEBHOOK)
     assert webhook is not None
     assert webhook[:3] == ("/hooks/s-1/post_call", "s-1", "post_call")
     assert webhook.headers == {"host": "h", "content-length": "2", "signature": "a+/="}
@@ -106,7 +107,7 @@ def test_an_ordinary_webhook_is_read() -> None:
 )
 def test_what_is_unusual_is_left_to_the_parser(part: bytes, by: bytes) -> None:
     assert part in WEBHOOK
-    assert posted(WEBHOOK.replace(part, by)) is None
+    assert read_webhook(WEBHOOK.replace(part, by)) is None
 
 
 @pytest.mark.parametrize(
@@ -114,35 +115,49 @@ def test_what_is_unusual_is_left_to_the_parser(part: bytes, by: bytes) -> None:
 )
 def test_what_changes_nothing_is_read(field: bytes) -> None:
     data = WEBHOOK.replace(b"Host: h", field)
-    webhook = posted(data)
+    webhook = read_webhook(data)
     assert webhook is not None
     same(data, webhook)
 
 
-_FIELDS = (
-    b"Content-Length: 2\r\n",
-    b"Transfer-Encoding: chunked\r\n",
-    b"Upgrade: x\r\n",
-    b"Connection: close\r\n",
+_NAMES = [
+    "Host",
+    "Signature",
+    "Connection",
+    "Upgrade",
+    "TE",
+    "Transfer-Encoding",
+    "Content-Encoding",
+    "Expect",
+]
+_NAME = st.one_of(st.sampled_from(_NAMES), st.from_regex(r"[A-Za-z0-9-]{1,6}", fullmatch=True))
+_PLAIN = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=8)
+_VALUE = st.one_of(st.sampled_from(["keep-alive", "close", "upgrade", "chunked", "gzip", " x", "x "]), _PLAIN)
+_DAMAGE = st.one_of(
+    st.sampled_from(b"\r \n \r\n \t \0 \x7f \xff : / .. ? # %0d 0 POST HTTP/1.1".split(b" ")),
+    st.binary(max_size=3),
 )
-_SIGNS = b"\r \n \r\n \t \0 \x7f \xff : / .. ? # %0d 0 POST HTTP/1.1".split(b" ")
-_ODD = st.sampled_from([*_FIELDS, *_SIGNS, b" ", b": "])
 
 
 @given(st.data())
+@settings(max_examples=400, deadline=None)
 def test_whatever_is_read_is_what_the_parser_reads(data: st.DataObject) -> None:
-    raw = WEBHOOK
-    for _ in range(data.draw(st.integers(0, 3))):
+    body = data.draw(st.binary(max_size=20))
+    fields = [("Content-Length", str(len(body))), *data.draw(st.lists(st.tuples(_NAME, _VALUE), max_size=4))]
+    lines = "".join(f"{name}: {value}\r\n" for name, value in data.draw(st.permutations(fields)))
+    raw = b"POST /hooks/s-1/e HTTP/1.1\r\n" + lines.encode() + b"\r\n" + body
+    if data.draw(st.booleans()):
         start = data.draw(st.integers(0, len(raw)))
         end = data.draw(st.integers(start, min(len(raw), start + 3)))
-        raw = raw[:start] + data.draw(st.one_of(_ODD, st.binary(max_size=3))) + raw[end:]
-    webhook = posted(raw)
+        raw = raw[:start] + data.draw(_DAMAGE) + raw[end:]
+    webhook = read_webhook(raw)
+    event("read" if webhook is not None else "left to the parser")
     if webhook is not None:
         same(raw, webhook)
 
 
 class Wire(asyncio.Transport):
-    """A transport that counts the answers."""
+    """A transport that keeps what is written."""
 
     def __init__(self) -> None:
         super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)})
@@ -178,6 +193,7 @@ class Request(NamedTuple):
     raw: bytes
     path: bytes
     body: bytes
+    in_one_read: bool = False
 
 
 def holding(body: bytes, path: bytes = b"/hooks/s-5/e") -> Request:
@@ -204,7 +220,7 @@ _REQUESTS = (
 
 
 async def answered(
-    pieces: Sequence[bytes], rests: Sequence[int], slow: Sequence[int]
+    pieces: Sequence[bytes], rests: Sequence[int], slow: Sequence[int], **limits: int
 ) -> tuple[list[Request], bytes]:
     """What an application sees of the pieces, and what is written, if each answer takes so many turns of the loop."""
     seen: list[Request] = []
@@ -212,9 +228,9 @@ async def answered(
     async def app(scope: Any, receive: Any, send: Any) -> None:
         place = len(seen)
         seen.append(Request(b"", scope["path"].encode(), b""))
-        webhook = scope.pop(POSTED, None)
+        webhook = scope.pop(READ_BEFORE, None)
         if webhook is not None:
-            seen[place] = Request(b"", webhook.target.encode(), webhook.body or b"")
+            seen[place] = Request(b"", webhook.target.encode(), webhook.body or b"", in_one_read=True)
         elif scope["path"] != EARLY.decode():
             message = await receive()
             body = message["body"]
@@ -228,7 +244,7 @@ async def answered(
 
     server = stock.StockServer(app, EdgeProtocol, 1.0)
     server.config.load()
-    register, wire = Register(EdgeLimits()), Wire()
+    register, wire = Register(EdgeLimits(**limits)), Wire()
     connection = EdgeProtocol(server.config, server.server_state, {}, register=register)
     connection.connection_made(wire)
     for piece, rest in itertools.zip_longest(pieces, rests, fillvalue=0):
@@ -264,10 +280,28 @@ def test_however_a_stream_is_cut_its_requests_are_the_same(data: st.DataObject) 
     assert b"connection: close" not in written
 
 
+async def test_webhooks_that_come_one_by_one_are_read_without_the_parser() -> None:
+    seen, _ = await answered([WEBHOOK, WEBHOOK], [3, 3], [0, 0])
+    assert [request.in_one_read for request in seen] == [True, True]
+
+
+@pytest.mark.parametrize(("limits", "in_one_read"), [({"head_fields": 3}, True), ({"head_bytes": 60}, False)])
+async def test_what_the_edge_is_limited_to_is_left_to_the_parser(
+    limits: dict[str, int], in_one_read: bool
+) -> None:
+    seen, _ = await answered([WEBHOOK], [3], [0], **limits)
+    assert [request.in_one_read for request in seen] == ([True] if in_one_read else [])
+
+
+async def test_more_fields_than_the_edge_takes_are_refused() -> None:
+    seen, written = await answered([WEBHOOK], [3], [0], head_fields=2)
+    assert (seen, written[9:12]) == ([], b"431")
+
+
 @pytest.mark.parametrize("second", [0, 2])
 async def test_a_webhook_that_came_ahead_is_answered_after_the_one_before_it(second: int) -> None:
     seen, written = await answered([WEBHOOK, WEBHOOK, WEBHOOK], [1, 1, 0], [9, second, 0])
-    assert len(seen) == 3
+    assert [request.in_one_read for request in seen] == [True, False, False]
     assert re.findall(rb'"0*(\d+)"}', written) == [b"0", b"1", b"2"]
 
 
@@ -287,16 +321,23 @@ async def test_empty_lines_between_webhooks_end_no_connection(lines: int) -> Non
     assert len(seen) == written.count(b" 202 ") == rounds
 
 
-@pytest.mark.parametrize("begun", [b"GET /v1/x HTTP/1.1\r\n", b"GET /v1/x HTTP/1.1\r\nx: ", b"G"])
-async def test_what_follows_half_a_head_is_no_webhook(begun: bytes) -> None:
+@pytest.mark.parametrize(
+    ("begun", "paths", "status"),
+    [
+        (b"GET /v1/x HTTP/1.1\r\n", [], b"400"),
+        (b"GET /v1/x HTTP/1.1\r\nx: ", [b"/v1/x"], b"202"),  # a field's value
+        (b"G", [], b"400"),
+    ],
+)
+async def test_what_follows_half_a_head_is_no_webhook(
+    begun: bytes, paths: list[bytes], status: bytes
+) -> None:
     seen, written = await answered([begun, WEBHOOK], [3, 3], [0])
-    assert [request.path for request in seen] in ([], [b"/v1/x"])
-    assert b" 202 " not in written or begun.endswith(b"x: ")
+    assert [request.path for request in seen] == paths
+    assert written[9:12] == status
 
 
-async def test_a_webhook_is_read_here_only_within_the_limits_of_heads() -> None:
-    many = b"".join(b"x-%d: 1\r\n" % n for n in range(60))
-    assert posted(WEBHOOK.replace(b"Host: h\r\n", many)) is not None
-    assert (
-        posted(WEBHOOK.replace(b"Host: h\r\n", many + b"".join(b"y-%d: 1\r\n" % n for n in range(9)))) is None
-    )
+@pytest.mark.parametrize(("more", "read"), [(61, True), (62, False)])
+def test_at_most_64_fields_are_read(more: int, read: bool) -> None:
+    fields = b"".join(b"x-%d: 1\r\n" % number for number in range(more))
+    assert (read_webhook(WEBHOOK.replace(b"Host", fields + b"Host")) is not None) == read
