@@ -65,8 +65,8 @@ def test_a_commit_takes_few_rows_whole_and_of_many_about_half_in_few_sizes():
     assert [appender.lot(n) for n in (0, 1, 16)] == [0, 1, 16]
     lots = {waiting: appender.lot(waiting) for waiting in range(17, 5000)}
     assert all(16 <= taken <= waiting and taken % 16 == 0 for waiting, taken in lots.items())
-    assert all(lots[waiting] <= max(48, waiting // 2) for waiting in lots)
-    assert (lots[63], lots[200], lots[4999]) == (48, 96, appender.ROWS_A_BATCH)
+    assert all(lots[waiting] <= max(32, waiting // 2) for waiting in lots)
+    assert (lots[63], lots[200], lots[4999]) == (32, 96, appender.ROWS_A_BATCH)
 
 
 async def test_few_rows_to_a_commit_press_and_nobody_after_a_while(db):
