@@ -90,6 +90,7 @@ class Admission:
         post to. So many bytes of opened bodies are held at once.
 
         Intervals: `admission.gather`, between looks at what came, unless more waits than is admitted at once;
+        `admission.patience`, for which a batch waits to know its sources, before their receipts are undecided;
         `admission.retry`, at which undecided receipts are looked at; and `admission.recount`, at which they are
         counted.
         """
@@ -107,6 +108,7 @@ class Admission:
         self._undecided = Undecided()
         self._pace = pace
         self._gather_seconds = pace.interval("admission.gather", _GATHER_SECONDS)
+        self._patience_seconds = pace.interval("admission.patience", _PATIENCE_SECONDS)
         self._gathered = -math.inf
         self._retry_seconds = pace.interval("admission.retry", 2.0)
         self._recount_seconds = pace.interval("admission.recount", 5.0)
@@ -240,7 +242,7 @@ class Admission:
 
     async def _decide(self, rows: Sequence[Receipt]) -> list[Decision]:
         """Decide about the rows, in order, or the first of them whose opened bodies are as much as is held at once."""
-        known, unsure = await self._known({row.source_id for row in rows}, _PATIENCE_SECONDS)
+        known, unsure = await self._known({row.source_id for row in rows}, self._patience_seconds)
         decisions: list[Decision] = []
         room = self._opened_bytes
         for start in range(0, len(rows), _SLICE):
